@@ -1,0 +1,237 @@
+//! Arguments of every command.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use mobile_engine::{Bits, Compute, DEFAULT_GAMMA, Mobile, Policy, Prefill, Sampling};
+
+use crate::error::EXIT_CODES;
+
+/// Mixture-of-Experts models with big and little experts.
+#[derive(Debug, Parser)]
+#[command(name = "mobile", version, about, after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Answer one prompt.
+    Generate(GenerateArgs),
+    /// Talk with a model; /help lists what can be typed.
+    Chat(ChatArgs),
+    /// Quantize a checkpoint into mlx-lm's layout.
+    Convert(ConvertArgs),
+    /// Show what this machine has.
+    Doctor(DoctorArgs),
+}
+
+/// `mobile generate`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct GenerateArgs {
+    /// The prompt; `-`, or nothing when standard input is no terminal, reads it from there.
+    pub(crate) prompt: Option<String>,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) decoding: DecodingArgs,
+    /// Take the prompt as it is, without the chat template.
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// A system message before the prompt.
+    #[arg(long, conflicts_with = "raw")]
+    pub(crate) system: Option<String>,
+    /// End the answer before this text; may be given several times.
+    #[arg(long)]
+    pub(crate) stop: Vec<String>,
+    /// Go on past end-of-sequence tokens.
+    #[arg(long)]
+    pub(crate) ignore_eos: bool,
+    /// Which experts read the prompt.
+    #[arg(long, value_enum, default_value = "all")]
+    pub(crate) prefill: PrefillArg,
+    /// Print one JSON object: text, tokens, stats.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `mobile chat`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ChatArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) decoding: DecodingArgs,
+    /// A system message.
+    #[arg(long)]
+    pub(crate) system: Option<String>,
+}
+
+/// `mobile convert`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ConvertArgs {
+    /// Folder of the original checkpoint.
+    pub(crate) source: PathBuf,
+    /// Folder to make; must not exist.
+    pub(crate) target: PathBuf,
+    /// Bits per weight.
+    #[arg(long, default_value_t = 4, value_parser = one_of(["2", "3", "4", "6", "8"]))]
+    pub(crate) bits: i32,
+    /// Weights that share a scale.
+    #[arg(long, default_value_t = 64, value_parser = one_of(["32", "64", "128"]))]
+    pub(crate) group_size: i32,
+}
+
+/// `mobile doctor`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DoctorArgs {
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which model, and how it is loaded.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct ModelArgs {
+    /// Folder of a checkpoint; the embedded model by default.
+    #[arg(long, env = "MOBILE_MODEL")]
+    pub(crate) model: Option<String>,
+    /// Dtype of activations and unquantized weights; by default f32 on a CPU and bf16 on a GPU.
+    #[arg(long, value_enum)]
+    pub(crate) dtype: Option<DtypeArg>,
+    /// Quantize on load what is not quantized yet.
+    #[arg(long, value_parser = one_of(["4", "8"]))]
+    pub(crate) bits: Option<i32>,
+}
+
+impl ModelArgs {
+    pub(crate) fn compute(&self) -> Option<Compute> {
+        self.dtype.map(|d| match d {
+            DtypeArg::F32 => Compute::F32,
+            DtypeArg::Bf16 => Compute::Bf16,
+            DtypeArg::F16 => Compute::F16,
+        })
+    }
+
+    pub(crate) fn quantize(&self) -> Option<Bits> {
+        self.bits.map(Bits::new)
+    }
+}
+
+/// How tokens are drawn and which experts decode them.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Decoding")]
+pub(crate) struct DecodingArgs {
+    /// Tokens of the answer at most.
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_tokens: u32,
+    /// 0 always takes the most probable token.
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) temperature: f32,
+    /// Only the fewest most probable tokens that reach this probability.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) top_p: f32,
+    /// Only this many most probable tokens; 0 keeps all.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) top_k: usize,
+    /// Only tokens at least this probable in proportion to the most probable one.
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) min_p: f32,
+    /// Above 1, tokens already seen become less probable.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) repetition_penalty: f32,
+    /// Makes sampling repeatable.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Which experts decode: all (full), half (little), half with fallback (mobile), by routing mass (mass), or mobile
+    /// wherever it is measured to pay (auto).
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) policy: PolicyArg,
+    /// Threshold: a token that half of the experts are less sure of is computed again with all.
+    #[arg(long, default_value_t = DEFAULT_GAMMA)]
+    pub(crate) gamma: f32,
+    /// Never compute a token again.
+    #[arg(long)]
+    pub(crate) no_fallback: bool,
+    /// Do not fetch a fallback's experts ahead of time (streamed experts only).
+    #[arg(long)]
+    pub(crate) no_prefetch: bool,
+    /// Scale half of the experts to the routing weight of all.
+    #[arg(long)]
+    pub(crate) renormalize: bool,
+    /// For `--policy mass`: the share of the routing weight to reach.
+    #[arg(long, default_value_t = 0.8)]
+    pub(crate) share: f32,
+}
+
+impl DecodingArgs {
+    pub(crate) fn policy(&self) -> Policy {
+        let mobile = Mobile {
+            gamma: self.gamma,
+            fallback: !self.no_fallback,
+            prefetch: !self.no_prefetch,
+            renormalize: self.renormalize,
+        };
+        match self.policy {
+            PolicyArg::Full => Policy::Full,
+            PolicyArg::Little => Policy::Little { renormalize: self.renormalize },
+            PolicyArg::Mobile => Policy::Mobile(mobile),
+            PolicyArg::Mass => Policy::Mass { share: self.share },
+            PolicyArg::Auto => Policy::Auto(mobile),
+        }
+    }
+
+    pub(crate) fn sampling(&self) -> Sampling {
+        Sampling {
+            repetition_penalty: self.repetition_penalty,
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            seed: self.seed,
+        }
+    }
+}
+
+/// Names of the policies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PolicyArg {
+    Full,
+    Little,
+    Mobile,
+    Mass,
+    Auto,
+}
+
+/// Names of the compute dtypes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DtypeArg {
+    F32,
+    Bf16,
+    F16,
+}
+
+/// Names of the prefill choices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PrefillArg {
+    All,
+    Half,
+}
+
+impl From<PrefillArg> for Prefill {
+    fn from(arg: PrefillArg) -> Self {
+        match arg {
+            PrefillArg::All => Self::All,
+            PrefillArg::Half => Self::Half,
+        }
+    }
+}
+
+/// An integer out of a few.
+fn one_of<const N: usize>(values: [&'static str; N]) -> impl TypedValueParser<Value = i32> {
+    PossibleValuesParser::new(values).try_map(|value| value.parse::<i32>())
+}

@@ -1,0 +1,7 @@
+//! `mobile doctor`.
+use crate::args::DoctorArgs;
+use crate::error::Failure;
+
+pub(crate) fn run(_: &DoctorArgs) -> Result<(), Failure> {
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! `mobile`: Mixture-of-Experts models with big and little experts, on the command line.
+
+mod args;
+mod chat;
+mod convert;
+mod doctor;
+mod error;
+mod generate;
+mod interrupt;
+mod model;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Args, Command};
+use error::Failure;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let done = match args.command {
+        Command::Generate(args) => generate::run(&args),
+        Command::Chat(args) => chat::run(&args),
+        Command::Convert(args) => convert::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of our output has gone: nothing is left to say to it.
+        Err(Failure::Output(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("mobile: {failure}");
+            failure.exit_code()
+        }
+    }
+}

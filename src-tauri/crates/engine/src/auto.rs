@@ -1,0 +1,216 @@
+//! `auto`: MoBiLE where it is measured to pay, plain decoding where it is not.
+//!
+//! With resident experts a fallback is a whole second pass, so a token costs `little + f · big` under MoBiLE and `big`
+//! plainly, f being the share that falls back. While decoding plainly, f is estimated from how often the big model's own
+//! confidence is below γ, and the little pass is timed by an occasional trial whose result is thrown away.
+
+use crate::policy::{Decision, Mobile, Policy};
+use crate::statistics::AutoReport;
+
+/// MoBiLE must promise at least this much before it is chosen, and is left when it promises nothing any more, so that
+/// noise does not decide.
+const MARGIN: f64 = 0.05;
+/// Trials of the little pass before the first decision.
+const FIRST_TRIALS: u32 = 3;
+/// Tokens between two trials afterwards: at most half a percent of the time.
+const TRIAL_EVERY: u32 = 256;
+/// Weight of a new pass time, and of a new token in the fallback rate, once that many have been seen.
+const RECENT_TIME: f64 = 0.05;
+const RECENT_TOKEN: f64 = 0.01;
+/// Tokens seen before the fallback rate is believed.
+const FEW_TOKENS: u32 = 32;
+
+/// A mean of what was seen so far that turns into a running mean.
+#[derive(Debug, Clone, Copy, Default)]
+struct Running {
+    mean: f64,
+    seen: u32,
+}
+
+impl Running {
+    fn add(&mut self, value: f64, recent: f64) {
+        self.seen = self.seen.saturating_add(1);
+        self.mean += (value - self.mean) * recent.max(1.0 / f64::from(self.seen));
+    }
+
+    /// The mean, once `least` values have been seen.
+    fn known(&self, least: u32) -> Option<f64> {
+        (self.seen >= least).then_some(self.mean)
+    }
+}
+
+/// What a row does next under `auto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Plan {
+    Plain,
+    /// Plain, after a little pass that is only timed.
+    Trial,
+    Mobile,
+}
+
+/// Measurements of one engine, kept apart by how many rows share a pass.
+#[derive(Debug, Default)]
+pub(crate) struct Auto {
+    widths: Vec<Width>,
+    fallback: Running,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Width {
+    big: Running,
+    little: Running,
+    trials: u32,
+    since_trial: u32,
+    warm: [bool; 2],
+    mobile: bool,
+}
+
+impl Auto {
+    /// The plan for rows that decode `rows` at a time.
+    pub(crate) fn plan(&mut self, rows: usize, can_halve: bool) -> Plan {
+        if !can_halve {
+            return Plan::Plain;
+        }
+        let gain = self.gain(rows);
+        let width = self.width(rows);
+        if let Some(gain) = gain {
+            width.mobile = gain > if width.mobile { 0.0 } else { MARGIN };
+        }
+        match width.mobile {
+            true => Plan::Mobile,
+            _ if width.big.known(1).is_none() => Plan::Plain,
+            _ if width.trials < FIRST_TRIALS || width.since_trial >= TRIAL_EVERY => {
+                width.trials += 1;
+                width.since_trial = 0;
+                Plan::Trial
+            }
+            _ => {
+                width.since_trial += 1;
+                Plan::Plain
+            }
+        }
+    }
+
+    /// Reports the time of a pass of `rows` rows. The first of its kind is left out: it warms up.
+    pub(crate) fn timed(&mut self, rows: usize, little: bool, seconds: f64) {
+        let width = self.width(rows);
+        if !std::mem::replace(&mut width.warm[usize::from(little)], true) {
+            return;
+        }
+        if little { width.little.add(seconds, RECENT_TIME) } else { width.big.add(seconds, RECENT_TIME) }
+    }
+
+    /// Reports whether a token fell back, or would have.
+    pub(crate) fn judged(&mut self, fell_back: bool) {
+        self.fallback.add(f64::from(u8::from(fell_back)), RECENT_TOKEN);
+    }
+
+    /// The share of time that MoBiLE saves at this width; unknown before everything has been measured.
+    fn gain(&mut self, rows: usize) -> Option<f64> {
+        let f = self.fallback.known(FEW_TOKENS)?;
+        let width = self.width(rows);
+        let (big, little) = (width.big.known(1)?, width.little.known(1)?);
+        Some(1.0 - (little + f * big) / big)
+    }
+
+    fn width(&mut self, rows: usize) -> &mut Width {
+        let index = rows.max(1).ilog2() as usize;
+        if self.widths.len() <= index {
+            self.widths.resize(index + 1, Width::default());
+        }
+        &mut self.widths[index]
+    }
+
+    /// What was chosen last at this width, and why.
+    pub(crate) fn report(&mut self, rows: usize, can_halve: bool) -> AutoReport {
+        let f = self.fallback.known(FEW_TOKENS);
+        let Width { big, little, mobile, .. } = *self.width(rows);
+        let (big_ms, little_ms) = (big.known(1).map(|s| s * 1e3), little.known(1).map(|s| s * 1e3));
+        let why = match (big_ms, little_ms, f) {
+            _ if !can_halve => "the model computes one expert a token: there is nothing to halve".to_owned(),
+            (Some(b), Some(l), Some(f)) => format!(
+                "a token costs {:.2} ms with MoBiLE ({l:.2} ms + {:.0}% of {b:.2} ms) and {b:.2} ms plainly",
+                l + f * b,
+                f * 100.0
+            ),
+            _ => "not enough measured yet".to_owned(),
+        };
+        let chosen = if mobile && can_halve { "mobile" } else { "full" };
+        AutoReport { chosen, why, big_ms, little_ms, fallback_rate: f }
+    }
+}
+
+impl Plan {
+    /// The policy that stands in for `auto` until the next token.
+    pub(crate) fn policy(self, mobile: Mobile) -> Policy {
+        match self {
+            Self::Plain | Self::Trial => Policy::Full,
+            Self::Mobile => Policy::Mobile(mobile),
+        }
+    }
+}
+
+/// Whether a token that came about this way, this confident, falls back under γ or would have.
+pub(crate) fn would_fall_back(decision: Decision, confidence: f32, gamma: f32) -> bool {
+    decision == Decision::Fallback || confidence < gamma
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lets `auto` decode with the given times and fallback rate; gives the seconds per token it took.
+    fn decode(auto: &mut Auto, tokens: usize, big: f64, little: f64, f: f64) -> f64 {
+        let mut total = 0.0;
+        for n in 0..tokens {
+            let falls = (n as f64 * f).fract() + f >= 1.0;
+            match auto.plan(1, true) {
+                Plan::Plain => total += big,
+                Plan::Trial => {
+                    auto.timed(1, true, little);
+                    total += big + little;
+                }
+                Plan::Mobile => {
+                    auto.timed(1, true, little);
+                    total += little;
+                    if falls {
+                        total += big;
+                    }
+                }
+            }
+            auto.timed(1, false, big);
+            auto.judged(falls);
+        }
+        total / tokens as f64
+    }
+
+    #[test]
+    fn plain_where_falling_back_costs_more_than_it_saves() {
+        let per_token = decode(&mut Auto::default(), 2000, 1.0, 0.8, 0.3);
+        assert!(per_token < 1.02, "{per_token}");
+    }
+
+    #[test]
+    fn mobile_where_it_pays() {
+        let per_token = decode(&mut Auto::default(), 2000, 1.0, 0.6, 0.1);
+        assert!(per_token < 0.75, "{per_token}");
+    }
+
+    #[test]
+    fn changes_its_mind_when_the_text_does() {
+        let mut auto = Auto::default();
+        decode(&mut auto, 500, 1.0, 0.6, 0.05);
+        assert_eq!(auto.report(1, true).chosen, "mobile");
+        decode(&mut auto, 500, 1.0, 0.6, 0.9);
+        assert_eq!(auto.report(1, true).chosen, "full");
+        decode(&mut auto, 500, 1.0, 0.6, 0.05);
+        assert_eq!(auto.report(1, true).chosen, "mobile");
+    }
+
+    #[test]
+    fn nothing_to_halve_is_said() {
+        let mut auto = Auto::default();
+        assert_eq!(auto.plan(1, false), Plan::Plain);
+        assert!(auto.report(1, false).why.contains("nothing to halve"));
+    }
+}

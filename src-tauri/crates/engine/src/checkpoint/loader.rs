@@ -1,0 +1,136 @@
+//! From tensors on disk to the matrices of the model, in either of the two layouts.
+//!
+//! | layout | experts | quantized |
+//! |---|---|---|
+//! | the hub's | one tensor per expert | no |
+//! | mlx-lm's | stacked, under `switch_mlp` | where `.scales` stands beside `.weight` |
+//!
+//! Everything is read, cast, quantized and evaluated tensor by tensor, so that the peak stays near the final size.
+
+use mlx_rs::ops::{concatenate, quantize};
+use mlx_rs::{Array, Dtype};
+
+use super::{Bits, Config, Tensors};
+use crate::error::Result;
+use crate::model::Matrix;
+
+/// Reads weights of one checkpoint in one compute dtype.
+#[derive(Debug)]
+pub(crate) struct Loader<'a> {
+    pub(crate) tensors: &'a Tensors,
+    pub(crate) config: &'a Config,
+    /// Dtype of activations, norms, biases and unquantized weights.
+    pub(crate) dtype: Dtype,
+    /// Quantize what is not quantized yet.
+    pub(crate) quantize: Option<Bits>,
+}
+
+impl Loader<'_> {
+    /// A vector, for example a norm's weight, shape `[n]`.
+    pub(crate) fn vector(&self, name: &str, n: usize) -> Result<Array> {
+        self.evaluated(self.tensors.read(name, &[n])?)
+    }
+
+    /// Linear layers that share an input, fused along their outputs into one matrix of shape `[sum, input]`.
+    ///
+    /// `parts` are module paths and outputs; a part's bias is read where the checkpoint has one.
+    pub(crate) fn fused(&self, parts: &[(String, usize)], input: usize) -> Result<Matrix> {
+        let weights = parts
+            .iter()
+            .map(|(path, output)| self.weight(&[format!("{path}.weight")], path, &[*output, input], true))
+            .collect::<Result<Vec<_>>>()?;
+        let mut bias = None;
+        if parts.iter().any(|(path, _)| self.tensors.has(&format!("{path}.bias"))) {
+            let biases = parts
+                .iter()
+                .map(|(path, output)| self.vector(&format!("{path}.bias"), *output))
+                .collect::<Result<Vec<_>>>()?;
+            bias = Some(self.evaluated(concatenate(&biases, 0)?)?);
+        }
+        Matrix::concatenated(weights, bias)
+    }
+
+    /// One linear layer of shape `[output, input]`.
+    pub(crate) fn linear(&self, path: &str, output: usize, input: usize) -> Result<Matrix> {
+        self.fused(&[(path.to_owned(), output)], input)
+    }
+
+    /// As [`Loader::linear`], never quantized here: a router decides, and costs next to nothing.
+    pub(crate) fn router(&self, path: &str, output: usize, input: usize) -> Result<Matrix> {
+        let weight = self.weight(&[format!("{path}.weight")], path, &[output, input], false)?;
+        Matrix::concatenated(vec![weight], None)
+    }
+
+    /// Stacked experts of shape `[experts, sum of outputs, input]`, from parts that are stacked in the file
+    /// (`stacked` paths) or lie there one expert at a time (`each` gives the path of an expert's part).
+    pub(crate) fn experts(
+        &self,
+        parts: &[ExpertPart<'_>],
+        experts: usize,
+        output: usize,
+        input: usize,
+    ) -> Result<Matrix> {
+        let mut matrices = Vec::new();
+        for part in parts {
+            let stacked = format!("{}.weight", part.stacked);
+            matrices.push(if self.tensors.has(&stacked) {
+                self.weight(&[stacked], &part.stacked, &[experts, output, input], true)?
+            } else {
+                let names: Vec<_> = (0..experts).map(|e| format!("{}.weight", (part.each)(e))).collect();
+                self.weight(&names, &part.stacked, &[output, input], true)?
+            });
+        }
+        Matrix::concatenated(matrices, None)
+    }
+
+    /// The weight of `path`, quantized or not; several names are stacked along a new first axis.
+    fn weight(&self, names: &[String], path: &str, shape: &[usize], may_quantize: bool) -> Result<Matrix> {
+        if let Some(q) = &self.config.quantization
+            && self.tensors.has(&format!("{path}.scales"))
+        {
+            let bits = q.of(path);
+            let (columns, rest) = shape.split_last().map_or((0, &[][..]), |(c, r)| (*c, r));
+            let sized = |n: usize| [rest, &[n]].concat();
+            let packed = sized(columns * bits.bits as usize / 32);
+            let groups = sized(columns / bits.group_size as usize);
+            return Ok(Matrix::Quantized {
+                weight: evaluated(self.tensors.read(&names[0], &packed)?)?,
+                scales: self.evaluated(self.tensors.read(&format!("{path}.scales"), &groups)?)?,
+                biases: self.evaluated(self.tensors.read(&format!("{path}.biases"), &groups)?)?,
+                bits,
+                bias: None,
+            });
+        }
+        let stored = match names {
+            [name] => self.tensors.read(name, shape)?,
+            _ => self.tensors.read_stacked(names, shape)?,
+        };
+        let weight = self.evaluated(stored)?;
+        match self.quantize {
+            Some(bits) if may_quantize && weight.dim(-1) % bits.group_size == 0 => {
+                let (weight, scales, biases) = quantize(&weight, bits.group_size, bits.bits)?;
+                mlx_rs::transforms::eval([&weight, &scales, &biases])?;
+                Ok(Matrix::Quantized { weight, scales, biases, bits, bias: None })
+            }
+            _ => Ok(Matrix::Dense { weight, bias: None }),
+        }
+    }
+
+    fn evaluated(&self, array: Array) -> Result<Array> {
+        evaluated(array.as_dtype(self.dtype)?)
+    }
+}
+
+/// Forces the array now, so that what it was made from can go.
+fn evaluated(array: Array) -> Result<Array> {
+    array.eval()?;
+    Ok(array)
+}
+
+/// One of the matrices of an expert, in both layouts.
+pub(crate) struct ExpertPart<'a> {
+    /// Module path in mlx-lm's layout, for example `model.layers.0.mlp.switch_mlp.up_proj`.
+    pub(crate) stacked: String,
+    /// Module path of one expert in the hub's layout.
+    pub(crate) each: &'a dyn Fn(usize) -> String,
+}

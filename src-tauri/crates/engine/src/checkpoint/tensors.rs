@@ -1,0 +1,206 @@
+//! The tensors of a checkpoint: where each one lies, checked before a byte of weights is read.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use mlx_rs::{Array, Dtype};
+use safetensors::tensor::Metadata;
+use safetensors::{SafeTensorError, SafeTensors};
+
+use super::json::Fields;
+use crate::error::{Error, Result};
+
+/// Every tensor of a folder, by name, with its place on disk.
+#[derive(Debug)]
+pub(crate) struct Tensors {
+    folder: PathBuf,
+    files: Vec<WeightFile>,
+    places: HashMap<String, Place>,
+}
+
+#[derive(Debug)]
+struct WeightFile {
+    path: PathBuf,
+    file: File,
+}
+
+/// Where one tensor lies.
+#[derive(Debug, Clone)]
+struct Place {
+    file: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    offset: u64,
+    bytes: usize,
+}
+
+impl Tensors {
+    /// Opens the weights of `folder`: one `model.safetensors`, or the shards that
+    /// `model.safetensors.index.json` names.
+    pub(crate) fn open(folder: &Path) -> Result<Self> {
+        let mut tensors = Self { folder: folder.to_owned(), files: Vec::new(), places: HashMap::new() };
+        for name in shard_names(folder)? {
+            tensors.add_file(&folder.join(name))?;
+        }
+        Ok(tensors)
+    }
+
+    fn add_file(&mut self, path: &Path) -> Result<()> {
+        let (file, metadata, data_start) = open_shard(path)?;
+        let index = self.files.len();
+        for (name, info) in metadata.tensors() {
+            let place = Place {
+                file: index,
+                dtype: dtype_of(info.dtype).ok_or_else(|| {
+                    Error::weights(path, format!("tensor {name:?} has unsupported type {:?}", info.dtype))
+                })?,
+                shape: info.shape.clone(),
+                offset: data_start + info.data_offsets.0 as u64,
+                bytes: info.data_offsets.1 - info.data_offsets.0,
+            };
+            if self.places.insert(name.clone(), place).is_some() {
+                return Err(Error::weights(path, format!("tensor {name:?} appears in two files")));
+            }
+        }
+        self.files.push(WeightFile { path: path.to_owned(), file });
+        Ok(())
+    }
+
+    /// Whether the checkpoint has a tensor of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.places.contains_key(name)
+    }
+
+    /// Names of all tensors, in no particular order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
+    }
+
+    /// The shape of a tensor.
+    pub(crate) fn shape(&self, name: &str) -> Result<&[usize]> {
+        self.place(name).map(|p| p.shape.as_slice())
+    }
+
+    /// The type a tensor is stored in.
+    pub(crate) fn dtype(&self, name: &str) -> Result<Dtype> {
+        self.place(name).map(|p| p.dtype)
+    }
+
+    /// Reads one tensor as stored, after checking its shape.
+    pub(crate) fn read(&self, name: &str, shape: &[usize]) -> Result<Array> {
+        self.read_stacked(std::slice::from_ref(&name), shape)?.reshape(&dims(shape)).map_err(Into::into)
+    }
+
+    /// Reads equally shaped tensors into one array of shape `[names.len(), shape...]`.
+    pub(crate) fn read_stacked(&self, names: &[impl AsRef<str>], shape: &[usize]) -> Result<Array> {
+        let mut dtype = None;
+        let mut data: Vec<u8> = Vec::new();
+        for name in names {
+            let name = name.as_ref();
+            let place = self.place(name)?;
+            let file = &self.files[place.file];
+            if place.shape != shape {
+                let found = &place.shape;
+                return Err(Error::weights(
+                    &file.path,
+                    format!("tensor {name:?} has shape {found:?}, expected {shape:?}"),
+                ));
+            }
+            if *dtype.get_or_insert(place.dtype) != place.dtype {
+                return Err(Error::weights(&file.path, format!("tensor {name:?} differs in type from its siblings")));
+            }
+            let start = data.len();
+            if start == 0 {
+                data.reserve_exact(place.bytes * names.len());
+            }
+            data.resize(start + place.bytes, 0);
+            file.file
+                .read_exact_at(&mut data[start..], place.offset)
+                .map_err(|e| Error::weights(&file.path, format!("tensor {name:?} could not be read: {e}")))?;
+        }
+        let Some(dtype) = dtype.filter(|_| !data.is_empty()) else {
+            return Err(Error::weights(&self.folder, "an empty tensor where weights were expected"));
+        };
+        let mut full = vec![names.len()];
+        full.extend_from_slice(shape);
+        Ok(array_from_bytes(&data, &full, dtype))
+    }
+
+    fn place(&self, name: &str) -> Result<&Place> {
+        self.places.get(name).ok_or_else(|| Error::weights(&self.folder, format!("tensor {name:?} is missing")))
+    }
+}
+
+/// Shape in MLX's integers; sizes were checked to fit when the header was read.
+pub(crate) fn dims(shape: &[usize]) -> Vec<i32> {
+    shape.iter().map(|&n| n as i32).collect()
+}
+
+#[allow(unsafe_code)]
+fn array_from_bytes(data: &[u8], shape: &[usize], dtype: Dtype) -> Array {
+    // SAFETY: MLX copies shape-product × item-size bytes, which is `data.len()`: the header's offsets were
+    // checked against shape and dtype when the file was opened.
+    unsafe { Array::from_raw_data(data.as_ptr().cast(), &dims(shape), dtype) }
+}
+
+/// File names of the shards, from the index where there is one.
+fn shard_names(folder: &Path) -> Result<Vec<String>> {
+    let index_path = folder.join("model.safetensors.index.json");
+    let Some(index) = Fields::open_if_present(&index_path)? else {
+        return Ok(vec!["model.safetensors".to_owned()]);
+    };
+    let map = index.object("weight_map")?.ok_or_else(|| index.error("field \"weight_map\" is missing"))?;
+    let mut names = std::collections::BTreeSet::new();
+    for (tensor, file) in map.iter() {
+        let name = file.as_str().ok_or_else(|| index.error(format!("weight_map[{tensor:?}] must be a file name")))?;
+        if name.contains(['/', '\\']) || name.starts_with('.') {
+            return Err(index.error(format!("weight_map[{tensor:?}] names {name:?}, which is outside the folder")));
+        }
+        names.insert(name.to_owned());
+    }
+    if names.is_empty() {
+        return Err(index.error("field \"weight_map\" is empty"));
+    }
+    Ok(names.into_iter().collect())
+}
+
+/// Opens a safetensors file and checks its header, offsets and size; gives the place where the data starts.
+fn open_shard(path: &Path) -> Result<(File, Metadata, u64)> {
+    let file = File::open(path).map_err(Error::read(path))?;
+    let map = map_header(&file).map_err(Error::read(path))?;
+    let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| {
+        let what = match e {
+            SafeTensorError::MetadataIncompleteBuffer | SafeTensorError::InvalidHeaderLength => format!(
+                "truncated: the file has {} bytes and its header promises another size; fetch it again",
+                map.len()
+            ),
+            other => format!("not a valid safetensors file: {other}"),
+        };
+        Error::weights(path, what)
+    })?;
+    for (name, info) in metadata.tensors() {
+        if info.shape.iter().any(|&n| n > i32::MAX as usize) {
+            return Err(Error::weights(path, format!("tensor {name:?} has an impossible shape {:?}", info.shape)));
+        }
+    }
+    Ok((file, metadata, 8 + header as u64))
+}
+
+#[allow(unsafe_code)]
+fn map_header(file: &File) -> std::io::Result<memmap2::Mmap> {
+    // SAFETY: the map is read only while the header is parsed, never kept; weights are read with `pread`, so a file
+    // that changes later gives an error, not a fault.
+    unsafe { memmap2::Mmap::map(file) }
+}
+
+fn dtype_of(dtype: safetensors::Dtype) -> Option<Dtype> {
+    Some(match dtype {
+        safetensors::Dtype::F32 => Dtype::Float32,
+        safetensors::Dtype::F16 => Dtype::Float16,
+        safetensors::Dtype::BF16 => Dtype::Bfloat16,
+        safetensors::Dtype::U32 => Dtype::Uint32,
+        _ => return None,
+    })
+}

@@ -1,0 +1,341 @@
+//! The loop of the engine's thread: who is decoded next, with which experts.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use mlx_rs::Array;
+use mlx_rs::transforms::eval;
+use tokio::sync::{broadcast, mpsc};
+
+use super::draw::{Drawn, draw};
+use super::prefix::PrefixStore;
+use super::request::{FinishReason, Job};
+use super::sequence::{End, Figures, Sequence};
+use crate::auto::{Auto, Plan, would_fall_back};
+use crate::engine::{Live, Loaded};
+use crate::error::{Error, Result};
+use crate::model::{Batch, Logits};
+use crate::policy::{Choice, Decision, Policy, Verdict, can_halve};
+use crate::statistics::{Counters, Statistics};
+
+/// Prompt tokens read between two decoding steps, so that a long prompt does not hold up running answers.
+const PREFILL_CHUNK: usize = 512;
+
+/// What other threads may look at while the engine works.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) totals: Mutex<Counters>,
+    pub(crate) running: AtomicUsize,
+    pub(crate) live: broadcast::Sender<Live>,
+}
+
+/// Runs requests until nobody can send any more.
+pub(crate) struct Scheduler {
+    loaded: Loaded,
+    jobs: mpsc::Receiver<Job>,
+    shared: Arc<Shared>,
+    sequences: Vec<Sequence>,
+    prefixes: PrefixStore,
+    auto: Auto,
+    max_sequences: usize,
+}
+
+/// A row of a decoding step, before its first pass.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    /// Index of the sequence.
+    sequence: usize,
+    policy: Policy,
+    /// Time a little pass whose result does not count.
+    trial: bool,
+}
+
+impl Scheduler {
+    pub(crate) fn new(loaded: Loaded, jobs: mpsc::Receiver<Job>, shared: Arc<Shared>) -> Self {
+        let (prefix_bytes, max_sequences) = (loaded.limits.prefix_bytes, loaded.limits.sequences);
+        Self {
+            loaded,
+            jobs,
+            shared,
+            sequences: Vec::new(),
+            prefixes: PrefixStore::new(prefix_bytes),
+            auto: Auto::default(),
+            max_sequences,
+        }
+    }
+
+    pub(crate) fn run(mut self) {
+        while self.admit() {
+            self.drop_abandoned();
+            if let Err((rows, error)) = self.step() {
+                self.fail(&rows, &error);
+            }
+            self.retire();
+        }
+    }
+
+    /// Takes in waiting requests, and waits for one when there is nothing to do. False when all is over.
+    fn admit(&mut self) -> bool {
+        while self.sequences.len() < self.max_sequences {
+            let job = if self.sequences.is_empty() {
+                self.shared.running.store(0, Ordering::Relaxed);
+                self.jobs.blocking_recv()
+            } else {
+                self.jobs.try_recv().ok()
+            };
+            match job {
+                Some(job) => self.start(job),
+                None if self.sequences.is_empty() => return false,
+                None => break,
+            }
+        }
+        self.shared.running.store(self.sequences.len(), Ordering::Relaxed);
+        true
+    }
+
+    fn start(&mut self, job: Job) {
+        let reused = if job.request.reuse_prefix { self.prefixes.take(&job.request.prompt) } else { None };
+        let text = self.loaded.text.stream(job.request.stop.clone());
+        self.sequences.push(Sequence::start(job, text, reused, self.loaded.model.cache()));
+    }
+
+    fn drop_abandoned(&mut self) {
+        for sequence in &mut self.sequences {
+            if sequence.abandoned() {
+                sequence.finished = Some(FinishReason::Cancelled);
+            }
+        }
+        self.retire();
+    }
+
+    /// Reads a chunk of one prompt and decodes a token of every sequence that has read its own.
+    fn step(&mut self) -> Result<(), (Vec<usize>, Error)> {
+        if let Some(index) = self.sequences.iter().position(|s| !s.unread().is_empty()) {
+            self.prefill(index).map_err(|e| (vec![index], e))?;
+        }
+        let ready: Vec<usize> = (0..self.sequences.len())
+            .filter(|&i| self.sequences[i].unread().is_empty() && self.sequences[i].finished.is_none())
+            .collect();
+        if ready.is_empty() {
+            return Ok(());
+        }
+        self.decode(&ready).map_err(|e| (ready, e))
+    }
+
+    fn prefill(&mut self, index: usize) -> Result<()> {
+        let sequence = &mut self.sequences[index];
+        let choice = sequence.prefill_choice();
+        let unread = sequence.unread();
+        let chunk = unread[..unread.len().min(PREFILL_CHUNK)].to_vec();
+        let last = chunk.len() == unread.len();
+        let logits = if last { Logits::Last } else { Logits::None };
+        let mut batch = Batch::new([(chunk.as_slice(), &mut sequence.cache)]);
+        let output = self.loaded.model.forward(&mut batch, choice, logits)?;
+        drop(batch);
+        sequence.note_prefill(choice);
+        match output.logits {
+            None => eval(sequence.cache.arrays())?,
+            Some(logits) => {
+                let drawn = draw(&logits, std::iter::once(&*sequence), None)?;
+                let decision = if choice == Choice::All { Decision::Big } else { Decision::Little };
+                let per_token = self.loaded.experts_per_token(choice);
+                sequence.counters.experts_computed += per_token;
+                self.accept(vec![(index, decision, drawn)]);
+            }
+        }
+        Ok(())
+    }
+
+    /// One token for each of `ready`: first the passes with fewer experts, then one big pass for the rows that want all
+    /// experts from the start together with those that fell back.
+    fn decode(&mut self, ready: &[usize]) -> Result<()> {
+        let rows: Vec<Row> = ready.iter().map(|&i| self.row(i, ready.len())).collect();
+        let mut big: Vec<(usize, Option<f32>)> = Vec::new();
+        let mut groups: Vec<(Choice, Vec<Row>)> = Vec::new();
+        for row in rows {
+            let choice = if row.trial { Choice::Half { renormalize: false } } else { row.policy.first_pass() };
+            match groups.iter_mut().find(|(c, _)| *c == choice) {
+                _ if choice == Choice::All => big.push((row.sequence, None)),
+                Some((_, group)) => group.push(row),
+                None => groups.push((choice, vec![row])),
+            }
+        }
+        for (choice, group) in groups {
+            self.first_pass(choice, &group, &mut big)?;
+        }
+        if big.is_empty() {
+            return Ok(());
+        }
+        let indices: Vec<usize> = big.iter().map(|&(i, _)| i).collect();
+        let drawn = self.pass(&indices, Choice::All)?;
+        for ((index, first), mut drawn) in big.into_iter().zip(drawn) {
+            let decision = if first.is_some() { Decision::Fallback } else { Decision::Big };
+            // The confidence that is reported is the one that decided.
+            drawn.confidence = first.unwrap_or(drawn.confidence);
+            self.accept(vec![(index, decision, vec![drawn])]);
+        }
+        Ok(())
+    }
+
+    /// The pass with fewer experts. Rows whose token stands take it; the others are rolled back and join `big`, with
+    /// the confidence that decided.
+    fn first_pass(&mut self, choice: Choice, group: &[Row], big: &mut Vec<(usize, Option<f32>)>) -> Result<()> {
+        let indices: Vec<usize> = group.iter().map(|r| r.sequence).collect();
+        let drawn = self.pass(&indices, choice)?;
+        for (row, drawn) in group.iter().zip(drawn) {
+            let cache = &mut self.sequences[row.sequence].cache;
+            if row.trial {
+                cache.truncate(cache.len() - 1);
+                big.push((row.sequence, None));
+                continue;
+            }
+            match row.policy.judge(drawn.confidence) {
+                Verdict::FallBack => {
+                    cache.truncate(cache.len() - 1);
+                    big.push((row.sequence, Some(drawn.confidence)));
+                }
+                Verdict::Keep => self.accept(vec![(row.sequence, Decision::Little, vec![drawn])]),
+            }
+        }
+        Ok(())
+    }
+
+    /// The policy of a sequence for its next token; `auto` becomes what it chooses.
+    fn row(&mut self, sequence: usize, rows: usize) -> Row {
+        match self.sequences[sequence].policy() {
+            Policy::Auto(mobile) => {
+                let plan = self.auto.plan(rows, can_halve(self.loaded.top_k));
+                Row { sequence, policy: plan.policy(mobile), trial: plan == Plan::Trial }
+            }
+            policy => Row { sequence, policy, trial: false },
+        }
+    }
+
+    /// One pass over the last token of each sequence; every cache is one position longer afterwards.
+    fn pass(&mut self, indices: &[usize], choice: Choice) -> Result<Vec<Drawn>> {
+        let started = Instant::now();
+        let mut order = indices.to_vec();
+        order.sort_unstable();
+        let mut rows: Vec<&mut Sequence> = self
+            .sequences
+            .iter_mut()
+            .enumerate()
+            .filter(|(i, _)| order.binary_search(i).is_ok())
+            .map(|(_, s)| s)
+            .collect();
+        let lasts: Vec<Vec<u32>> = rows.iter().map(|s| s.last().to_vec()).collect();
+        let mut batch = Batch::new(lasts.iter().map(Vec::as_slice).zip(rows.iter_mut().map(|s| &mut s.cache)));
+        let output = self.loaded.model.forward(&mut batch, choice, Logits::Last)?;
+        drop(batch);
+        let kept = total_kept(&output.kept)?;
+        let Some(logits) = &output.logits else { unreachable!("logits were asked for") };
+        let drawn = draw(logits, rows.iter().map(|s| &**s), kept.as_ref())?;
+        let kept = kept.as_ref().map(Array::try_as_slice::<i32>).transpose()?;
+
+        let seconds = started.elapsed().as_secs_f64();
+        let share = seconds / rows.len() as f64;
+        for (row, sequence) in rows.iter_mut().enumerate() {
+            let counters = &mut sequence.counters;
+            counters.experts_computed += match kept {
+                Some(kept) => kept[row].unsigned_abs().into(),
+                None => self.loaded.experts_per_token(choice),
+            };
+            let passes = if choice == Choice::All { &mut counters.big_passes } else { &mut counters.little_passes };
+            passes.add(1, share);
+        }
+        match choice {
+            Choice::All => self.auto.timed(rows.len(), false, seconds),
+            Choice::Half { .. } => self.auto.timed(rows.len(), true, seconds),
+            Choice::Mass { .. } => {}
+        }
+        // `rows` follow the sequences' order; the caller's order may differ.
+        let mut by_index: Vec<Option<Drawn>> = drawn.into_iter().map(Some).collect();
+        Ok(indices.iter().filter_map(|i| order.binary_search(i).ok().and_then(|at| by_index[at].take())).collect())
+    }
+
+    /// Hands tokens to their sequences and to whoever watches.
+    fn accept(&mut self, results: Vec<(usize, Decision, Vec<Drawn>)>) {
+        let end = End { eos: self.loaded.text.eos(), context: self.loaded.limits.context };
+        for (index, decision, drawn) in results {
+            let sequence = &mut self.sequences[index];
+            for drawn in drawn {
+                let confidence = drawn.confidence;
+                sequence.counters.experts_full += self.loaded.experts_per_token(Choice::All);
+                if let Policy::Auto(mobile) | Policy::Mobile(mobile) = sequence.policy() {
+                    self.auto.judged(would_fall_back(decision, confidence, mobile.gamma));
+                }
+                sequence.accept(drawn, decision, &end);
+                let _ = self.shared.live.send(Live {
+                    decision,
+                    confidence,
+                    running: self.shared.running.load(Ordering::Relaxed),
+                });
+            }
+        }
+    }
+
+    fn fail(&mut self, rows: &[usize], error: &Error) {
+        for &index in rows.iter().rev() {
+            let sequence = self.sequences.remove(index);
+            self.add_totals(&sequence.counters);
+            sequence.fail(Error::Mlx(error.to_string()));
+        }
+    }
+
+    /// Reports and removes the sequences that are finished.
+    fn retire(&mut self) {
+        let mut index = 0;
+        while index < self.sequences.len() {
+            let Some(reason) = self.sequences[index].finished else {
+                index += 1;
+                continue;
+            };
+            let width = self.sequences.len();
+            let mut sequence = self.sequences.remove(index);
+            self.add_totals(&sequence.counters);
+            sequence.report(reason, |figures| self.statistics(figures, width));
+            if sequence.reuses_prefix() {
+                let tokens = sequence.reusable().to_vec();
+                self.prefixes.put(&tokens, sequence.cache);
+            }
+        }
+    }
+
+    fn add_totals(&self, counters: &Counters) {
+        self.shared.totals.lock().unwrap_or_else(PoisonError::into_inner).merge(counters);
+    }
+
+    fn statistics(&mut self, figures: Figures, width: usize) -> Statistics {
+        let auto = match figures.policy {
+            Policy::Auto(_) => Some(self.auto.report(width, can_halve(self.loaded.top_k))),
+            _ => None,
+        };
+        Statistics {
+            elapsed_seconds: figures.elapsed_seconds,
+            tokens_generated: figures.tokens_generated,
+            tokens_per_second: figures.tokens_per_second,
+            prompt_tokens: figures.prompt_tokens,
+            cached_tokens: figures.cached_tokens,
+            prefill_seconds: figures.prefill_seconds,
+            queued_seconds: figures.queued_seconds,
+            peak_memory_bytes: mlx_rs::memory::peak_memory().unwrap_or(0),
+            device: self.loaded.device.name(),
+            model: self.loaded.name.clone(),
+            policy: figures.policy.name(),
+            auto,
+            counters: figures.counters,
+        }
+    }
+}
+
+/// Sum over layers of what each row kept: int32 of shape `[rows]`.
+fn total_kept(kept: &[Array]) -> Result<Option<Array>> {
+    let mut layers = kept.iter();
+    let Some(first) = layers.next() else { return Ok(None) };
+    let mut total = first.clone();
+    for layer in layers {
+        total = total.add(layer)?;
+    }
+    Ok(Some(total))
+}

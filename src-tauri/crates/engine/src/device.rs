@@ -1,0 +1,89 @@
+//! The device MLX computes on, and the dtype that suits it.
+
+use mlx_rs::{Device, DeviceType, Dtype};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+
+/// Dtype of activations and unquantized weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compute {
+    /// float32
+    F32,
+    /// bfloat16
+    Bf16,
+    /// float16
+    F16,
+}
+
+impl Compute {
+    /// bfloat16 on a GPU; float32 on MLX's CPU back end, where half precision is several times slower and gathered
+    /// products know float32 only.
+    #[must_use]
+    pub fn for_device(device: ComputeDevice) -> Self {
+        match device {
+            ComputeDevice::Cpu => Self::F32,
+            ComputeDevice::Gpu => Self::Bf16,
+        }
+    }
+
+    pub(crate) fn dtype(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::Float32,
+            Self::Bf16 => Dtype::Bfloat16,
+            Self::F16 => Dtype::Float16,
+        }
+    }
+}
+
+/// Kind of device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ComputeDevice {
+    /// MLX's CPU back end.
+    Cpu,
+    /// Metal or CUDA.
+    Gpu,
+}
+
+impl ComputeDevice {
+    /// The device MLX computes on by default.
+    ///
+    /// # Errors
+    /// When MLX cannot say.
+    pub fn detect() -> Result<Self> {
+        Ok(match Device::try_default()?.get_type()? {
+            DeviceType::Cpu => Self::Cpu,
+            DeviceType::Gpu => Self::Gpu,
+        })
+    }
+
+    /// `cpu` or `gpu`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Gpu => "gpu",
+        }
+    }
+}
+
+/// Version of MLX in use, for example `0.32.2`.
+#[must_use]
+#[allow(unsafe_code)]
+pub fn mlx_version() -> String {
+    // SAFETY: `mlx_version` fills the string it is given, which is freed once copied.
+    unsafe {
+        let mut text = mlx_sys::mlx_string_new();
+        let status = mlx_sys::mlx_version(&mut text);
+        let data = mlx_sys::mlx_string_data(text);
+        let version = if status == 0 && !data.is_null() {
+            std::ffi::CStr::from_ptr(data).to_string_lossy().into_owned()
+        } else {
+            "unknown".to_owned()
+        };
+        mlx_sys::mlx_string_free(text);
+        version
+    }
+}

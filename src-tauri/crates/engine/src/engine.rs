@@ -1,0 +1,318 @@
+//! The engine as the rest of the program sees it: load a model, submit requests, look at what happens.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::checkpoint::{Bits, Config, Loader, Tensors};
+use crate::decode::{Control, Generation, Job, Request, Scheduler, Shared};
+use crate::device::{Compute, ComputeDevice};
+use crate::error::{Error, Result};
+use crate::families::Spec;
+use crate::model::Model;
+use crate::policy::{Choice, Decision, little};
+use crate::statistics::Counters;
+use crate::text::Text;
+
+/// What to load, and how.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// The checkpoint's folder.
+    pub folder: PathBuf,
+    /// The name in statistics; the folder's own by default.
+    pub name: Option<String>,
+    /// Dtype of activations and unquantized weights; by default what suits the device.
+    pub compute: Option<Compute>,
+    /// Quantize weights that are not quantized yet.
+    pub quantize: Option<Bits>,
+    /// Sequences decoded together at most.
+    pub max_sequences: usize,
+    /// Requests that may wait for a turn.
+    pub queue: usize,
+    /// Bytes of keys and values kept for prompts that begin like an earlier one.
+    pub prefix_bytes: usize,
+    /// A context shorter than the model's own.
+    pub context: Option<usize>,
+}
+
+impl LoadOptions {
+    /// The defaults: 32 sequences, a queue of 64, 512 MiB of prefixes.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: folder.into(),
+            name: None,
+            compute: None,
+            quantize: None,
+            max_sequences: 32,
+            queue: 64,
+            prefix_bytes: 512 << 20,
+            context: None,
+        }
+    }
+}
+
+/// How far loading has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    /// Parts done.
+    pub done: usize,
+    /// Parts in all.
+    pub total: usize,
+}
+
+/// What is known of a loaded model.
+#[derive(Debug, Clone, Serialize)]
+pub struct ModelInfo {
+    /// Its name.
+    pub name: String,
+    /// Where it was loaded from.
+    #[serde(skip)]
+    pub folder: PathBuf,
+    /// Class name of the architecture.
+    pub architecture: String,
+    /// Layers.
+    pub layers: usize,
+    /// Experts per layer.
+    pub experts: usize,
+    /// K: experts per token of the big model.
+    pub top_k: usize,
+    /// Experts per token of the little model.
+    pub little_k: usize,
+    /// Context in tokens.
+    pub context: usize,
+    /// Vocabulary in tokens.
+    pub vocab: usize,
+    /// Dtype of activations.
+    pub compute: Compute,
+    /// Bits of the quantized weights, if any.
+    pub bits: Option<i32>,
+    /// `cpu` or `gpu`.
+    pub device: ComputeDevice,
+    /// Bytes of the weights in memory.
+    pub weight_bytes: usize,
+    /// The most memory MLX held while loading.
+    pub load_peak_bytes: usize,
+    /// Seconds that loading took.
+    pub load_seconds: f64,
+}
+
+/// One token, for whoever watches the engine rather than one request.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Live {
+    /// How it came about.
+    pub decision: Decision,
+    /// Confidence of its first pass.
+    pub confidence: f32,
+    /// Requests running.
+    pub running: usize,
+}
+
+/// The engine at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Status {
+    /// Requests running.
+    pub running: usize,
+    /// Requests waiting.
+    pub queued: usize,
+    /// Counters of all requests that have ended.
+    pub totals: Counters,
+    /// Bytes MLX holds.
+    pub memory_bytes: usize,
+    /// The most bytes MLX has held.
+    pub peak_memory_bytes: usize,
+}
+
+/// Numbers that bound a running engine.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) sequences: usize,
+    pub(crate) prefix_bytes: usize,
+    pub(crate) context: usize,
+}
+
+/// A loaded model, on the engine's thread.
+pub(crate) struct Loaded {
+    pub(crate) model: Model,
+    pub(crate) text: Text,
+    pub(crate) name: String,
+    pub(crate) device: ComputeDevice,
+    pub(crate) top_k: usize,
+    pub(crate) limits: Limits,
+}
+
+impl Loaded {
+    /// Expert evaluations of one token in all layers.
+    pub(crate) fn experts_per_token(&self, choice: Choice) -> u64 {
+        self.model.moe_layers as u64 * choice.experts(self.top_k as i32) as u64
+    }
+}
+
+/// A model ready to answer. Cloning gives another handle to the same engine; the engine ends, after the requests that
+/// still run, when the last handle is gone.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    jobs: mpsc::Sender<Job>,
+    shared: Arc<Shared>,
+    info: Arc<ModelInfo>,
+    text: Text,
+    queue: usize,
+}
+
+impl Engine {
+    /// Loads a model on a thread of its own and waits until it is ready.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the checkpoint, naming file and field.
+    pub fn load(options: LoadOptions, progress: impl FnMut(Progress) + Send + 'static) -> Result<Self> {
+        let (ready, loaded) = oneshot::channel();
+        let queue = options.queue.max(1);
+        let (jobs, receiver) = mpsc::channel(queue);
+        let shared = Arc::new(Shared {
+            totals: Mutex::new(Counters::default()),
+            running: 0.into(),
+            live: broadcast::Sender::new(256),
+        });
+        let for_thread = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(move || match load(&options, progress) {
+                Ok((loaded, info)) => {
+                    let text = loaded.text.clone();
+                    if ready.send(Ok((info, text))).is_ok() {
+                        Scheduler::new(loaded, receiver, for_thread).run();
+                    }
+                }
+                Err(error) => drop(ready.send(Err(error))),
+            })
+            .map_err(|e| Error::Mlx(format!("cannot start the engine's thread: {e}")))?;
+        let (info, text) = wait(loaded)??;
+        Ok(Self { jobs, shared, info: Arc::new(info), text, queue })
+    }
+
+    /// What is known of the model.
+    #[must_use]
+    pub fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    /// The model's tokenizer and chat template.
+    #[must_use]
+    pub fn text(&self) -> &Text {
+        &self.text
+    }
+
+    /// Queues a request.
+    ///
+    /// # Errors
+    /// [`Error::EmptyPrompt`], [`Error::ContextExceeded`], [`Error::TokenId`], [`Error::Parameter`] and
+    /// [`Error::NothingToHalve`] for a request that cannot be run; [`Error::QueueFull`]; [`Error::Closed`].
+    pub fn submit(&self, request: Request) -> Result<Generation> {
+        self.check(&request)?;
+        let control = Arc::new(Control::new(request.policy));
+        let (events, receiver) = mpsc::unbounded_channel();
+        let job = Job { request, control: Arc::clone(&control), events, submitted: Instant::now() };
+        self.jobs.try_send(job).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => Error::QueueFull(self.queue),
+            mpsc::error::TrySendError::Closed(_) => Error::Closed,
+        })?;
+        Ok(Generation { events: receiver, control, top_k: self.info.top_k })
+    }
+
+    fn check(&self, request: &Request) -> Result<()> {
+        let prompt = request.prompt.len();
+        if prompt == 0 {
+            return Err(Error::EmptyPrompt);
+        }
+        if prompt > self.info.context {
+            return Err(Error::ContextExceeded { prompt, context: self.info.context });
+        }
+        let forced = request.forced.iter().flatten();
+        if let Some(&id) = request.prompt.iter().chain(forced).find(|&&id| id as usize >= self.info.vocab) {
+            return Err(Error::TokenId { id, vocab: self.info.vocab });
+        }
+        if request.max_tokens == 0 {
+            return Err(Error::Parameter("max_tokens must be at least 1".to_owned()));
+        }
+        request.sampling.check()?;
+        request.policy.check(self.info.top_k)
+    }
+
+    /// The engine at this moment.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status {
+            running: self.shared.running.load(Ordering::Relaxed),
+            queued: self.queue - self.jobs.capacity(),
+            totals: self.shared.totals.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            memory_bytes: mlx_rs::memory::active_memory().unwrap_or(0),
+            peak_memory_bytes: mlx_rs::memory::peak_memory().unwrap_or(0),
+        }
+    }
+
+    /// Every token of every request from now on. A slow receiver misses tokens, it does not hold up the engine.
+    #[must_use]
+    pub fn watch(&self) -> broadcast::Receiver<Live> {
+        self.shared.live.subscribe()
+    }
+}
+
+/// Waits for the loading thread, inside or outside an async runtime.
+fn wait<T>(mut receiver: oneshot::Receiver<T>) -> Result<T> {
+    loop {
+        match receiver.try_recv() {
+            Ok(value) => return Ok(value),
+            Err(oneshot::error::TryRecvError::Closed) => return Err(Error::Closed),
+            Err(oneshot::error::TryRecvError::Empty) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+}
+
+fn load(options: &LoadOptions, mut progress: impl FnMut(Progress)) -> Result<(Loaded, ModelInfo)> {
+    let started = Instant::now();
+    let folder = &options.folder;
+    let config = Config::open(&existing(folder)?.join("config.json"))?;
+    let spec = Spec::of(&config)?;
+    let text = Text::open(folder)?;
+    let tensors = Tensors::open(folder)?;
+    let device = ComputeDevice::detect()?;
+    let compute = options.compute.unwrap_or_else(|| Compute::for_device(device));
+    mlx_rs::memory::reset_peak_memory()?;
+    let quantize = options.quantize;
+    let loader = Loader { tensors: &tensors, config: &config, dtype: compute.dtype(), quantize };
+    let model = Model::load(&loader, &spec, &mut |done, total| progress(Progress { done, total }))?;
+    mlx_rs::memory::clear_cache()?;
+
+    let context = options.context.map_or(config.context, |c| c.min(config.context)).max(1);
+    let name = options
+        .name
+        .clone()
+        .unwrap_or_else(|| folder.file_name().map_or_else(|| "model".to_owned(), |n| n.to_string_lossy().into_owned()));
+    let info = ModelInfo {
+        name: name.clone(),
+        folder: folder.clone(),
+        architecture: config.architecture()?,
+        layers: config.layers,
+        experts: spec.moe.experts,
+        top_k: spec.moe.top_k,
+        little_k: little(spec.moe.top_k as i32) as usize,
+        context,
+        vocab: config.vocab,
+        compute,
+        bits: config.quantization.as_ref().map(|q| q.of("").bits).or(quantize.map(|b| b.bits)),
+        device,
+        weight_bytes: model.bytes(),
+        load_peak_bytes: mlx_rs::memory::peak_memory()?,
+        load_seconds: started.elapsed().as_secs_f64(),
+    };
+    let limits = Limits { sequences: options.max_sequences.max(1), prefix_bytes: options.prefix_bytes, context };
+    Ok((Loaded { model, text, name, device, top_k: spec.moe.top_k, limits }, info))
+}
+
+fn existing(folder: &Path) -> Result<&Path> {
+    std::fs::read_dir(folder).map_err(Error::read(folder))?;
+    Ok(folder)
+}

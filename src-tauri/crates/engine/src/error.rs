@@ -1,0 +1,159 @@
+//! What can go wrong between a folder of weights and a token, in words a user can act on.
+
+use std::path::{Path, PathBuf};
+
+/// Result of the engine's fallible operations.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of the engine. Messages name the file and the field, tensor or number at fault.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or folder could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+
+    /// A file could not be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+
+    /// A JSON file or one of its fields is missing, malformed or out of range.
+    #[error("{}: {what}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// The field and what is wrong with it.
+        what: String,
+    },
+
+    /// The checkpoint's architecture is none of the supported families.
+    #[error("{}: architecture {found:?} is not supported; supported are {supported}", path.display())]
+    Architecture {
+        /// The config file.
+        path: PathBuf,
+        /// What the config names.
+        found: String,
+        /// The supported names, separated by commas.
+        supported: String,
+    },
+
+    /// A weight file or a tensor in it is missing, truncated or of the wrong shape.
+    #[error("{}: {what}", path.display())]
+    Weights {
+        /// The weight file, or the folder when no file holds the tensor.
+        path: PathBuf,
+        /// The tensor and what is wrong with it.
+        what: String,
+    },
+
+    /// The tokenizer or chat template cannot be used.
+    #[error("{}: {what}", path.display())]
+    Text {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+
+    /// The chat template refused the conversation.
+    #[error("the model's chat template refused the conversation: {0}")]
+    Template(String),
+
+    /// A prompt of no tokens.
+    #[error("the prompt is empty: give at least one token")]
+    EmptyPrompt,
+
+    /// A token id outside the vocabulary.
+    #[error("token id {id} is outside the vocabulary of {vocab} tokens")]
+    TokenId {
+        /// The id.
+        id: u32,
+        /// Size of the vocabulary.
+        vocab: usize,
+    },
+
+    /// The prompt alone is longer than the context.
+    #[error(
+        "the prompt has {prompt} tokens and the model's context holds {context}: shorten the prompt by {} tokens",
+        prompt - context
+    )]
+    ContextExceeded {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens of the context.
+        context: usize,
+    },
+
+    /// A parameter of a request is out of range.
+    #[error("{0}")]
+    Parameter(String),
+
+    /// The policy needs a little model, and the checkpoint has none.
+    #[error(
+        "policy {policy}: this model computes {k} expert(s) a token, so there is nothing to halve; use full or auto"
+    )]
+    NothingToHalve {
+        /// The policy asked for.
+        policy: &'static str,
+        /// Experts per token of the checkpoint.
+        k: usize,
+    },
+
+    /// MLX refused an operation.
+    #[error("MLX: {0}")]
+    Mlx(String),
+
+    /// The queue of waiting requests is full.
+    #[error("the engine's queue of {0} waiting requests is full; try again shortly")]
+    QueueFull(usize),
+
+    /// The engine has shut down.
+    #[error("the engine has shut down")]
+    Closed,
+}
+
+impl Error {
+    pub(crate) fn read(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Read { path, source }
+    }
+
+    pub(crate) fn write(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Write { path, source }
+    }
+
+    pub(crate) fn config(path: &Path, what: impl Into<String>) -> Self {
+        Self::Config { path: path.to_owned(), what: what.into() }
+    }
+
+    pub(crate) fn weights(path: &Path, what: impl Into<String>) -> Self {
+        Self::Weights { path: path.to_owned(), what: what.into() }
+    }
+
+    pub(crate) fn text(path: &Path, what: impl Into<String>) -> Self {
+        Self::Text { path: path.to_owned(), what: what.into() }
+    }
+}
+
+impl From<mlx_rs::error::Exception> for Error {
+    fn from(exception: mlx_rs::error::Exception) -> Self {
+        Self::Mlx(exception.what().to_owned())
+    }
+}
+
+impl From<mlx_rs::error::AsSliceError> for Error {
+    fn from(error: mlx_rs::error::AsSliceError) -> Self {
+        Self::Mlx(error.to_string())
+    }
+}

@@ -1,0 +1,45 @@
+//! Mixture-of-Experts decoding on MLX with big and little experts: token ids in, token ids out.
+//!
+//! [`Engine::load`] reads a checkpoint folder, [`Engine::submit`] queues a [`Request`], and its [`Generation`] gives
+//! [`Event`]s. One thread owns every MLX array; everything else talks to it through channels.
+//!
+//! | room | what it knows |
+//! |---|---|
+//! | `checkpoint` | config and safetensors, both layouts, quantization |
+//! | `families` | what sets OLMoE, Qwen MoE and Mixtral apart |
+//! | `model` | the decoder they share |
+//! | `experts` | where expert weights live |
+//! | `policy`, `auto` | who is important, and whether asking pays |
+//! | `decode` | requests, batches, fallback, prefix reuse |
+//! | `sampling` | logits to tokens |
+//! | `statistics` | counters |
+//! | `convert` | a checkpoint quantized, in mlx-lm's layout |
+//! | `text` | tokenizer, chat template, detokenization |
+
+mod auto;
+mod checkpoint;
+mod convert;
+mod decode;
+mod device;
+mod engine;
+mod error;
+mod experts;
+mod families;
+mod kv;
+mod model;
+mod policy;
+mod sampling;
+mod statistics;
+mod text;
+
+pub use checkpoint::Bits;
+pub use convert::{Converted, convert};
+pub use decode::{Event, FinishReason, Finished, Generation, Logprob, Prefill, Remote, Request, Token};
+pub use device::{Compute, ComputeDevice, mlx_version};
+pub use engine::{Engine, Live, LoadOptions, ModelInfo, Progress, Status};
+pub use error::{Error, Result};
+pub use families::supported_architectures;
+pub use policy::{DEFAULT_GAMMA, Decision, Mobile, Policy};
+pub use sampling::Sampling;
+pub use statistics::{AutoReport, CONFIDENCE_BINS, Counters, ExpertCache, Passes, Statistics};
+pub use text::{Message, Text};

@@ -1,0 +1,64 @@
+//! The rows of one pass: tokens of several sequences, one after the other.
+
+use std::ops::Range;
+
+use mlx_rs::Array;
+
+use crate::kv::KvCache;
+
+/// Tokens of one sequence in a pass, and its cache.
+#[derive(Debug)]
+pub(crate) struct Segment<'a> {
+    pub(crate) start: i32,
+    pub(crate) tokens: i32,
+    pub(crate) cache: &'a mut KvCache,
+}
+
+impl Segment<'_> {
+    pub(crate) fn rows(&self) -> Range<i32> {
+        self.start..self.start + self.tokens
+    }
+}
+
+/// All rows of a pass. Attention sees segments; everything else sees rows.
+#[derive(Debug)]
+pub(crate) struct Batch<'a> {
+    /// Token ids, uint32 of shape `[rows]`.
+    pub(crate) tokens: Array,
+    pub(crate) segments: Vec<Segment<'a>>,
+}
+
+impl<'a> Batch<'a> {
+    /// One segment per sequence, in the order given; no segment is empty.
+    pub(crate) fn new<'t>(sequences: impl IntoIterator<Item = (&'t [u32], &'a mut KvCache)>) -> Self {
+        let mut ids = Vec::new();
+        let mut segments = Vec::new();
+        for (tokens, cache) in sequences {
+            segments.push(Segment { start: ids.len() as i32, tokens: tokens.len() as i32, cache });
+            ids.extend_from_slice(tokens);
+        }
+        Self { tokens: Array::from_slice(&ids, &[ids.len() as i32]), segments }
+    }
+
+    pub(crate) fn is_single_tokens(&self) -> bool {
+        self.segments.iter().all(|s| s.tokens == 1)
+    }
+
+    /// Position of each segment's first token, int32 of shape `[segments]`.
+    pub(crate) fn positions(&self) -> Array {
+        let offsets: Vec<i32> = self.segments.iter().map(|s| s.cache.len() as i32).collect();
+        Array::from_slice(&offsets, &[offsets.len() as i32])
+    }
+
+    /// Row of each segment's last token.
+    pub(crate) fn last_rows(&self) -> Vec<i32> {
+        self.segments.iter().map(|s| s.start + s.tokens - 1).collect()
+    }
+
+    /// Counts the rows as cached, once every layer has written them.
+    pub(crate) fn advance(&mut self) {
+        for segment in &mut self.segments {
+            segment.cache.advance(segment.tokens as usize);
+        }
+    }
+}

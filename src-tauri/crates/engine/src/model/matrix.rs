@@ -1,0 +1,129 @@
+//! A weight matrix, dense or quantized, and the products the model takes with it.
+
+use mlx_rs::Array;
+use mlx_rs::ops::{self, concatenate, dequantize, gather_mm, gather_qmm, quantized_matmul};
+
+use crate::checkpoint::Bits;
+use crate::error::Result;
+
+/// Weights of shape `[output, input]`, or `[experts, output, input]` when stacked.
+#[derive(Debug, Clone)]
+pub(crate) enum Matrix {
+    Dense {
+        weight: Array,
+        bias: Option<Array>,
+    },
+    /// Affine quantization as in MLX: `weight` packs `32 / bits` values to a word.
+    Quantized {
+        weight: Array,
+        scales: Array,
+        biases: Array,
+        bits: Bits,
+        bias: Option<Array>,
+    },
+}
+
+impl Matrix {
+    /// Joins matrices along their outputs, with one bias for the whole. Parts quantized to different bits are
+    /// dequantized first.
+    pub(crate) fn concatenated(mut parts: Vec<Self>, bias: Option<Array>) -> Result<Self> {
+        let uniform = parts.windows(2).all(|w| w[0].bits() == w[1].bits());
+        if !uniform {
+            parts = parts.into_iter().map(Self::dequantized).collect::<Result<_>>()?;
+        }
+        let join = |pick: &dyn Fn(&Self) -> Array| -> Result<Array> {
+            let arrays: Vec<_> = parts.iter().map(pick).collect();
+            let joined = if let [only] = arrays.as_slice() { only.clone() } else { concatenate(&arrays, -2)? };
+            joined.eval()?;
+            Ok(joined)
+        };
+        Ok(match &parts[0] {
+            Self::Dense { .. } => Self::Dense { weight: join(&|m| m.weight().clone())?, bias },
+            Self::Quantized { bits, .. } => Self::Quantized {
+                weight: join(&|m| m.weight().clone())?,
+                scales: join(&|m| m.scales_and_biases().0)?,
+                biases: join(&|m| m.scales_and_biases().1)?,
+                bits: *bits,
+                bias,
+            },
+        })
+    }
+
+    fn weight(&self) -> &Array {
+        match self {
+            Self::Dense { weight, .. } | Self::Quantized { weight, .. } => weight,
+        }
+    }
+
+    fn bits(&self) -> Option<Bits> {
+        match self {
+            Self::Dense { .. } => None,
+            Self::Quantized { bits, .. } => Some(*bits),
+        }
+    }
+
+    fn scales_and_biases(&self) -> (Array, Array) {
+        match self {
+            Self::Quantized { scales, biases, .. } => (scales.clone(), biases.clone()),
+            Self::Dense { weight, .. } => (weight.clone(), weight.clone()),
+        }
+    }
+
+    fn dequantized(self) -> Result<Self> {
+        Ok(match self {
+            Self::Quantized { weight, scales, biases, bits, bias } => {
+                Self::Dense { weight: dequantize(&weight, &scales, &biases, bits.group_size, bits.bits)?, bias }
+            }
+            dense @ Self::Dense { .. } => dense,
+        })
+    }
+
+    /// `x Wᵀ + b`: shape `[.., input]` to `[.., output]`.
+    pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
+        let (product, bias) = match self {
+            Self::Dense { weight, bias } => (ops::matmul(x, weight.t())?, bias),
+            Self::Quantized { weight, scales, biases, bits, bias } => {
+                (quantized_matmul(x, weight, scales, biases, true, bits.group_size, bits.bits)?, bias)
+            }
+        };
+        Ok(match bias {
+            Some(bias) => product.add(bias)?,
+            None => product,
+        })
+    }
+
+    /// Row-wise products with chosen experts: `x` of shape `[.., rows, input]` and `experts` (uint32) that
+    /// broadcast over the leading axes give `[.., rows, output]`. `sorted`: the ids ascend.
+    pub(crate) fn gather(&self, x: &Array, experts: &Array, sorted: bool) -> Result<Array> {
+        Ok(match self {
+            Self::Dense { weight, .. } => gather_mm(x, weight.swap_axes(-1, -2)?, None, experts, sorted)?,
+            Self::Quantized { weight, scales, biases, bits, .. } => {
+                gather_qmm(x, weight, scales, biases, None, experts, true, bits.group_size, bits.bits, sorted)?
+            }
+        })
+    }
+
+    /// Rows of the matrix, as an embedding looks them up: ids of shape `[n]` to `[n, input]`.
+    pub(crate) fn rows(&self, ids: &Array) -> Result<Array> {
+        Ok(match self {
+            Self::Dense { weight, .. } => weight.take_axis(ids, 0)?,
+            Self::Quantized { weight, scales, biases, bits, .. } => dequantize(
+                weight.take_axis(ids, 0)?,
+                scales.take_axis(ids, 0)?,
+                &biases.take_axis(ids, 0)?,
+                bits.group_size,
+                bits.bits,
+            )?,
+        })
+    }
+
+    /// Bytes the arrays hold.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Dense { weight, bias } => weight.nbytes() + bias.as_ref().map_or(0, Array::nbytes),
+            Self::Quantized { weight, scales, biases, bias, .. } => {
+                weight.nbytes() + scales.nbytes() + biases.nbytes() + bias.as_ref().map_or(0, Array::nbytes)
+            }
+        }
+    }
+}

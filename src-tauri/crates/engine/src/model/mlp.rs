@@ -1,0 +1,42 @@
+//! A dense SwiGLU: `down(silu(gate(x)) * up(x))`.
+
+use mlx_rs::Array;
+use mlx_rs::ops::sigmoid;
+
+use super::Matrix;
+use crate::checkpoint::Loader;
+use crate::error::Result;
+
+/// A dense feed-forward block.
+#[derive(Debug)]
+pub(crate) struct Mlp {
+    gate_up: Matrix,
+    down: Matrix,
+}
+
+impl Mlp {
+    pub(crate) fn load(loader: &Loader<'_>, path: &str, intermediate: usize) -> Result<Self> {
+        let hidden = loader.config.hidden;
+        let gate_up = [(format!("{path}.gate_proj"), intermediate), (format!("{path}.up_proj"), intermediate)];
+        Ok(Self {
+            gate_up: loader.fused(&gate_up, hidden)?,
+            down: loader.linear(&format!("{path}.down_proj"), hidden, intermediate)?,
+        })
+    }
+
+    /// `x` of shape `[rows, hidden]` to the same.
+    pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
+        self.down.forward(&swiglu(&self.gate_up.forward(x)?)?)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.gate_up.bytes() + self.down.bytes()
+    }
+}
+
+/// `silu(gate) * up` of the two halves of the last axis.
+pub(crate) fn swiglu(gate_up: &Array) -> Result<Array> {
+    let halves = gate_up.split_equal(2, -1)?;
+    let (gate, up) = (&halves[0], &halves[1]);
+    Ok(gate.multiply(sigmoid(gate)?)?.multiply(up)?)
+}

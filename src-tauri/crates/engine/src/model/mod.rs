@@ -1,0 +1,178 @@
+//! The decoder that all families share: embedding, layers of attention and experts, norm, logits.
+
+mod attention;
+mod batch;
+mod matrix;
+mod mlp;
+mod moe;
+
+use mlx_rs::fast::rms_norm;
+use mlx_rs::ops::indexing::take_axis;
+use mlx_rs::{Array, Dtype};
+
+use attention::Attention;
+pub(crate) use batch::Batch;
+pub(crate) use matrix::Matrix;
+use mlp::Mlp;
+pub(crate) use mlp::swiglu;
+use moe::Moe;
+pub(crate) use moe::Routing;
+
+use crate::checkpoint::{Config, Loader};
+use crate::error::Result;
+use crate::families::{MlpSpec, Spec};
+use crate::kv::KvCache;
+use crate::policy::Choice;
+
+/// The weights of a model and how they are put together.
+#[derive(Debug)]
+pub(crate) struct Model {
+    embedding: Matrix,
+    layers: Vec<Layer>,
+    norm: Array,
+    /// The output matrix; a tied one is the embedding's.
+    head: Option<Matrix>,
+    norm_eps: f32,
+    dtype: Dtype,
+    /// Layers that have experts.
+    pub(crate) moe_layers: usize,
+}
+
+#[derive(Debug)]
+struct Layer {
+    attention_norm: Array,
+    attention: Attention,
+    mlp_norm: Array,
+    mlp: Feedforward,
+}
+
+#[derive(Debug)]
+enum Feedforward {
+    Experts(Box<Moe>),
+    Dense(Mlp),
+}
+
+/// Which rows of a pass get logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Logits {
+    /// No row: the pass only fills the caches.
+    None,
+    /// The last row of each segment.
+    Last,
+}
+
+/// What a pass gives.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// float32, one row per row asked for; absent under [`Logits::None`].
+    pub(crate) logits: Option<Array>,
+    /// Under [`Choice::Mass`], per layer the experts that each row kept, int32 of shape `[rows]`.
+    pub(crate) kept: Vec<Array>,
+}
+
+impl Model {
+    /// Loads the weights; `progress` is told after each layer how many of how many parts are done.
+    pub(crate) fn load(loader: &Loader<'_>, spec: &Spec, progress: &mut dyn FnMut(usize, usize)) -> Result<Self> {
+        let Config { hidden, vocab, layers, .. } = *loader.config;
+        let parts = layers + 1;
+        let embedding = loader.linear("model.embed_tokens", vocab, hidden)?;
+        let head = if loader.config.tied { None } else { Some(loader.linear("lm_head", vocab, hidden)?) };
+        progress(1, parts);
+        let layers = (0..layers)
+            .map(|n| {
+                let layer = Layer::load(loader, spec, n)?;
+                progress(n + 2, parts);
+                Ok(layer)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self {
+            embedding,
+            moe_layers: layers.iter().filter(|l| matches!(l.mlp, Feedforward::Experts(_))).count(),
+            layers,
+            norm: loader.vector("model.norm.weight", hidden)?,
+            head,
+            norm_eps: loader.config.norm_eps,
+            dtype: loader.dtype,
+        })
+    }
+
+    /// One pass over all rows, each with the experts of `choice`. The caches count the new positions afterwards.
+    pub(crate) fn forward(&self, batch: &mut Batch<'_>, choice: Choice, logits: Logits) -> Result<Output> {
+        let mut kept = Vec::new();
+        let mut x = self.embedding.rows(&batch.tokens)?.as_dtype(self.dtype)?;
+        for (n, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(&x, n, batch, choice, self.norm_eps, &mut kept)?;
+        }
+        let logits = match logits {
+            Logits::None => None,
+            Logits::Last if batch.is_single_tokens() => Some(self.head(&x)?),
+            Logits::Last => {
+                let rows = batch.last_rows();
+                Some(self.head(&take_axis(&x, Array::from_slice(&rows, &[rows.len() as i32]), 0)?)?)
+            }
+        };
+        batch.advance();
+        Ok(Output { logits, kept })
+    }
+
+    fn head(&self, x: &Array) -> Result<Array> {
+        let x = rms_norm(x, Some(&self.norm), self.norm_eps)?;
+        let logits = self.head.as_ref().unwrap_or(&self.embedding).forward(&x)?;
+        Ok(logits.as_dtype(Dtype::Float32)?)
+    }
+
+    /// An empty cache for one sequence.
+    pub(crate) fn cache(&self) -> KvCache {
+        KvCache::new(self.layers.len())
+    }
+
+    /// Bytes of all weights.
+    pub(crate) fn bytes(&self) -> usize {
+        let layers: usize = self.layers.iter().map(Layer::bytes).sum();
+        let head = self.head.as_ref().map_or(0, Matrix::bytes);
+        layers + head + self.embedding.bytes() + self.norm.nbytes()
+    }
+}
+
+impl Layer {
+    fn load(loader: &Loader<'_>, spec: &Spec, n: usize) -> Result<Self> {
+        let hidden = loader.config.hidden;
+        let path = |part: &str| format!("model.layers.{n}.{part}");
+        Ok(Self {
+            attention_norm: loader.vector(&path("input_layernorm.weight"), hidden)?,
+            attention: Attention::load(loader, spec, n)?,
+            mlp_norm: loader.vector(&path("post_attention_layernorm.weight"), hidden)?,
+            mlp: match spec.mlps[n] {
+                MlpSpec::Experts => Feedforward::Experts(Box::new(Moe::load(loader, &spec.moe, n)?)),
+                MlpSpec::Dense(size) => Feedforward::Dense(Mlp::load(loader, &path("mlp"), size)?),
+            },
+        })
+    }
+
+    fn forward(
+        &self,
+        x: &Array,
+        n: usize,
+        batch: &mut Batch<'_>,
+        choice: Choice,
+        eps: f32,
+        kept: &mut Vec<Array>,
+    ) -> Result<Array> {
+        let normed = rms_norm(x, Some(&self.attention_norm), eps)?;
+        let x = x.add(self.attention.forward(&normed, n, batch)?)?;
+        let normed = rms_norm(&x, Some(&self.mlp_norm), eps)?;
+        let mixed = match &self.mlp {
+            Feedforward::Experts(moe) => moe.forward(&normed, choice, kept)?,
+            Feedforward::Dense(mlp) => mlp.forward(&normed)?,
+        };
+        Ok(x.add(mixed)?)
+    }
+
+    fn bytes(&self) -> usize {
+        let mlp = match &self.mlp {
+            Feedforward::Experts(moe) => moe.bytes(),
+            Feedforward::Dense(mlp) => mlp.bytes(),
+        };
+        self.attention.bytes() + mlp + self.attention_norm.nbytes() + self.mlp_norm.nbytes()
+    }
+}

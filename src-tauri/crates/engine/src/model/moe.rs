@@ -1,0 +1,129 @@
+//! A layer's mixture of experts: the router, the chosen experts, the shared one.
+
+use mlx_rs::Array;
+use mlx_rs::ops::indexing::{IndexOp as _, topk_axis};
+use mlx_rs::ops::{argpartition_axis, cumsum, select, sigmoid, softmax_axis};
+
+use super::Matrix;
+use super::mlp::Mlp;
+use crate::checkpoint::Loader;
+use crate::error::Result;
+use crate::experts::Experts;
+use crate::families::MoeSpec;
+use crate::policy::Choice;
+
+/// The MoE block of one layer.
+#[derive(Debug)]
+pub(crate) struct Moe {
+    router: Matrix,
+    experts: Experts,
+    shared: Option<Shared>,
+    top_k: i32,
+    normalize: bool,
+}
+
+/// The expert that every token passes (Qwen), scaled by a sigmoid gate.
+#[derive(Debug)]
+struct Shared {
+    mlp: Mlp,
+    gate: Matrix,
+}
+
+/// What the router decided for `rows` tokens.
+#[derive(Debug)]
+pub(crate) struct Routing {
+    /// Expert ids, uint32 of shape `[rows, k]`, in no particular order.
+    pub(crate) experts: Array,
+    /// Their weights, of shape `[rows, k]`.
+    pub(crate) weights: Array,
+}
+
+impl Moe {
+    pub(crate) fn load(loader: &Loader<'_>, spec: &MoeSpec, layer: usize) -> Result<Self> {
+        let hidden = loader.config.hidden;
+        let block = format!("model.layers.{layer}.{}", spec.names.block);
+        let shared = match spec.shared {
+            Some(intermediate) => Some(Shared {
+                mlp: Mlp::load(loader, &format!("{block}.shared_expert"), intermediate)?,
+                gate: loader.router(&format!("{block}.shared_expert_gate"), 1, hidden)?,
+            }),
+            None => None,
+        };
+        Ok(Self {
+            router: loader.router(&format!("{block}.gate"), spec.experts, hidden)?,
+            experts: Experts::load(loader, spec, &block)?,
+            shared,
+            top_k: spec.top_k as i32,
+            normalize: spec.normalize,
+        })
+    }
+
+    /// `x` of shape `[rows, hidden]` to the same.
+    pub(crate) fn forward(&self, x: &Array, choice: Choice, chosen: &mut Vec<Array>) -> Result<Array> {
+        let routing = self.route(x, choice)?;
+        if matches!(choice, Choice::Mass { .. }) {
+            chosen.push(count_kept(&routing.weights)?);
+        }
+        let routed = self.experts.forward(x, &routing)?;
+        let Some(shared) = &self.shared else { return Ok(routed) };
+        let gate = sigmoid(shared.gate.forward(x)?)?;
+        Ok(routed.add(shared.mlp.forward(x)?.multiply(gate)?)?)
+    }
+
+    /// Softmax over all experts in float32, then the largest `k`; their weights are divided by their sum where the
+    /// family does so.
+    fn route(&self, x: &Array, choice: Choice) -> Result<Routing> {
+        let scores = softmax_axis(self.router.forward(x)?.as_type::<f32>()?, -1, None)?;
+        let k = choice.experts(self.top_k);
+        let experts = largest(&scores, k)?;
+        let mut weights = scores.take_along_axis(&experts, -1)?;
+        match choice {
+            Choice::Half { renormalize: true } if !self.normalize => {
+                // The little model's weights grow to the mass that the K chosen would have had.
+                let mass = topk_axis(&scores, self.top_k, -1)?.sum_axis(-1, true)?;
+                weights = weights.multiply(mass.divide(weights.sum_axis(-1, true)?)?)?;
+            }
+            Choice::Mass { share } => return self.keep_mass(&experts, &weights, share, x),
+            _ if self.normalize => weights = weights.divide(weights.sum_axis(-1, true)?)?,
+            _ => {}
+        }
+        Ok(Routing { experts, weights: weights.as_dtype(x.dtype())? })
+    }
+
+    /// Keeps the fewest of the K experts whose weights reach `share` of the K experts' mass. The ranks that no row
+    /// keeps are cut, select costs a read-back of one number; a row that keeps fewer gives its surplus ranks weight 0.
+    fn keep_mass(&self, experts: &Array, weights: &Array, share: f32, x: &Array) -> Result<Routing> {
+        let order = mlx_rs::ops::argsort_axis(weights.negative()?, -1)?;
+        let ranked = weights.take_along_axis(&order, -1)?;
+        let total = ranked.sum_axis(-1, true)?;
+        let before = cumsum(&ranked, -1, None, false)?;
+        // A rank is kept while the ranks before it have not reached the share; the first always is.
+        let kept = before.lt(total.multiply(Array::from_f32(share))?)?;
+        let most = kept.as_type::<i32>()?.sum_axis(-1, None)?.max(None)?.item_exact::<i32>().max(1);
+        let mut weights = select(&kept, &ranked, Array::from_f32(0.0))?;
+        if self.normalize {
+            weights = weights.divide(weights.sum_axis(-1, true)?)?;
+        }
+        let experts = experts.take_along_axis(&order, -1)?;
+        Ok(Routing {
+            experts: experts.index((.., 0..most)),
+            weights: weights.index((.., 0..most)).as_dtype(x.dtype())?,
+        })
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        let shared = self.shared.as_ref().map_or(0, |s| s.mlp.bytes() + s.gate.bytes());
+        self.router.bytes() + self.experts.bytes() + shared
+    }
+}
+
+/// Ids of the `k` largest of `[rows, n]`, uint32 of shape `[rows, k]`, unordered.
+fn largest(scores: &Array, k: i32) -> Result<Array> {
+    let n = scores.dim(-1);
+    Ok(argpartition_axis(scores, n - k, -1)?.index((.., n - k..)))
+}
+
+/// How many ranks of each row have weight: int32 of shape `[rows]`.
+fn count_kept(weights: &Array) -> Result<Array> {
+    Ok(weights.gt(Array::from_f32(0.0))?.as_type::<i32>()?.sum_axis(-1, None)?)
+}
