@@ -101,3 +101,76 @@ impl LayerCache {
 fn zeros(shape: &[i32], dtype: Dtype) -> Result<Array> {
     Ok(zeros_dtype(shape, dtype)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::checkpoint::{Config, Loader, Tensors};
+    use crate::families::Spec;
+    use crate::model::{Batch, Logits, Model};
+    use crate::policy::Choice;
+
+    const LITTLE: Choice = Choice::Half { renormalize: false };
+
+    fn model(name: &str) -> Model {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/fixtures").join(name);
+        let config = Config::open(&folder.join("config.json")).expect("a config");
+        let tensors = Tensors::open(&folder).expect("weights");
+        let loader = Loader { tensors: &tensors, config: &config, dtype: Dtype::Float32, quantize: None };
+        Model::load(&loader, &Spec::of(&config).expect("a family"), &mut |_, _| {}).expect("a model")
+    }
+
+    fn pass(model: &Model, cache: &mut KvCache, tokens: &[u32], choice: Choice) {
+        let output = model.forward(&mut Batch::new([(tokens, cache)]), choice, Logits::Last).expect("a pass");
+        output.logits.expect("logits").eval().expect("evaluated");
+    }
+
+    fn bits(cache: &KvCache) -> Vec<Vec<u32>> {
+        let arrays = cache.contents().into_iter().flat_map(|(k, v)| [k, v]);
+        arrays
+            .map(|a| {
+                let a = a.contiguous().expect("contiguous");
+                a.try_as_slice::<f32>().expect("values").iter().map(|x| x.to_bits()).collect()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn after_a_fallback_the_cache_is_the_big_models_bit_for_bit() {
+        for name in ["micro/olmoe-sharded", "micro/qwen2moe-gqa", "micro/mixtral-window", "micro/olmoe-mlx-4bit"] {
+            let model = model(name);
+            let prompt: Vec<u32> = (40..70).collect();
+            let (mut direct, mut fallen) = (model.cache(), model.cache());
+            for cache in [&mut direct, &mut fallen] {
+                pass(&model, cache, &prompt, Choice::All);
+            }
+            for token in 100..104 {
+                pass(&model, &mut direct, &[token], Choice::All);
+                pass(&model, &mut fallen, &[token], LITTLE);
+                let little = bits(&fallen);
+                fallen.truncate(fallen.len() - 1);
+                pass(&model, &mut fallen, &[token], Choice::All);
+                assert_ne!(little, bits(&fallen), "{name}: the little pass writes other values");
+                assert_eq!(bits(&direct), bits(&fallen), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn growing_keeps_what_was_written() {
+        let mut cache = KvCache::new(1);
+        let row = |x: f32| Array::from_slice(&[x, x, x, x], &[1, 2, 1, 2]);
+        for n in 0..(2 * GROWTH + 3) {
+            cache.update(0, &row(n as f32), &row(-(n as f32)), 0).expect("written");
+            cache.advance(1);
+        }
+        let (keys, values) = &cache.contents()[0];
+        assert_eq!(keys.shape(), [1, 2, (2 * GROWTH + 3) as i32, 2]);
+        for n in [0, GROWTH - 1, GROWTH, 2 * GROWTH + 2] {
+            let at = |a: &Array| a.index((0, 1, n as i32, 0)).item_exact::<f32>();
+            assert_eq!((at(keys), at(values)), (n as f32, -(n as f32)));
+        }
+    }
+}

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::path::Path;
+
 use common::{Golden, assert_greedy, embedded, fixtures, ids, load, micro, plain, run};
 use mobile_engine::{Engine, Policy, Prefill, Request};
 
@@ -70,4 +72,43 @@ micro_checkpoints! {
     mixtral_with_wide_heads_in_half_precision: "mixtral-head-dim", 5e-4;
     mlx_layout_in_four_bits: "olmoe-mlx-4bit", 2e-2;
     mlx_layout_in_eight_bits_partly: "mixtral-mlx-8bit", 2e-2;
+}
+
+/// The trained checkpoints of this repository, quantized by our converter, against mlx-lm reading the same files.
+fn check_quantized(name: &str, folder: &Path) {
+    let engine = load(folder);
+    let golden = Golden::open(&fixtures().join(format!("golden/{name}-quantized.json")));
+    let mut compared = 0;
+    for prompt in &golden.prompts {
+        let little = prompt.little.as_ref().expect("both sides");
+        for (prefill, policy, expected) in
+            [(Prefill::All, Policy::Full, &prompt.full), (Prefill::Half, Policy::Little { renormalize: false }, little)]
+        {
+            let what = format!("{name}, {}, {prefill:?}", prompt.name);
+            let found = last_logprobs(&engine, &prompt.ids, prefill);
+            let base = found[expected.last_top_ids[0] as usize];
+            for (&id, logit) in expected.last_top_ids.iter().zip(&expected.last_top_logits) {
+                let (found, expected) = (found[id as usize] - base, logit - expected.last_top_logits[0]);
+                assert!((found - expected).abs() < 5e-3, "{what}: token {id} is off by {}", found - expected);
+            }
+            let request = Request { policy, ..plain(&prompt.ids, expected.greedy_ids.len(), prefill) };
+            compared += assert_greedy(&what, &ids(&run(&engine, request)), expected);
+        }
+    }
+    assert!(compared >= 400, "{name}: only {compared} tokens were compared");
+}
+
+#[test]
+fn the_embedded_model_agrees_with_mlx_lm() {
+    check_quantized("olmoe-tiny", &embedded());
+}
+
+#[test]
+fn quantized_qwen_agrees_with_mlx_lm() {
+    check_quantized("qwen2moe-tiny", &fixtures().join("qwen2moe-tiny"));
+}
+
+#[test]
+fn quantized_mixtral_agrees_with_mlx_lm() {
+    check_quantized("mixtral-tiny", &fixtures().join("mixtral-tiny"));
 }

@@ -293,6 +293,7 @@ impl Scheduler {
             };
             let width = self.sequences.len();
             let mut sequence = self.sequences.remove(index);
+            self.shared.running.store(self.sequences.len(), Ordering::Relaxed);
             self.add_totals(&sequence.counters);
             sequence.report(reason, |figures| self.statistics(figures, width));
             if sequence.reuses_prefix() {

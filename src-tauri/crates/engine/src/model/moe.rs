@@ -97,8 +97,8 @@ impl Moe {
         let ranked = weights.take_along_axis(&order, -1)?;
         let total = ranked.sum_axis(-1, true)?;
         let before = cumsum(&ranked, -1, None, false)?;
-        // A rank is kept while the ranks before it have not reached the share; the first always is.
-        let kept = before.lt(total.multiply(Array::from_f32(share))?)?;
+        // A rank is kept while the ranks before it have not reached the share; the first always is, hence the ε.
+        let kept = before.lt(total.multiply(Array::from_f32(share.max(f32::EPSILON)))?)?;
         let most = kept.as_type::<i32>()?.sum_axis(-1, None)?.max(None)?.item_exact::<i32>().max(1);
         let mut weights = select(&kept, &ranked, Array::from_f32(0.0))?;
         if self.normalize {

@@ -1,5 +1,7 @@
 //! Fixtures and references shared by the engine's tests.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use std::path::{Path, PathBuf};
 
 use mobile_engine::{Compute, Engine, LoadOptions, Prefill, Request, Token};
@@ -14,11 +16,15 @@ pub(crate) struct Prompt {
     pub(crate) little: Option<Expected>,
 }
 
-/// The reference's last logits (all of the vocabulary) and greedy continuation.
+/// The reference's last logits (all of the vocabulary, or the largest) and greedy continuation.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Expected {
     #[serde(default)]
     pub(crate) last_logits: Vec<f32>,
+    #[serde(default)]
+    pub(crate) last_top_ids: Vec<u32>,
+    #[serde(default)]
+    pub(crate) last_top_logits: Vec<f32>,
     pub(crate) greedy_ids: Vec<u32>,
     pub(crate) greedy_margin: Vec<f32>,
     #[serde(default)]
