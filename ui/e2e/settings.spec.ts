@@ -1,0 +1,105 @@
+import { expect, open, settingsSize, test } from './app';
+
+test.use({ viewport: settingsSize });
+
+test('a model is pulled with pause and resume, then loaded', async ({ page }) => {
+  await open(page, 'settings/models');
+  const name = 'Qwen1.5-MoE A2.7B Chat';
+  await page.getByRole('button', { name: `Get ${name}` }).click();
+  await expect(page.getByText(/of 8.10 GB · .*\/s · .* left/)).toBeVisible();
+  await page.getByRole('button', { name: `Pause ${name}` }).click();
+  const line = page.getByText(/^Paused/);
+  const before = await line.textContent();
+  await page.waitForTimeout(400);
+  await expect(line).toHaveText(before ?? '');
+  await page.getByRole('button', { name: `Resume ${name}` }).click();
+  await page.getByRole('button', { name: `Load ${name}`, exact: true }).click({ timeout: 15_000 });
+  await expect(page.getByText('In use · 8.10 GB')).toBeVisible();
+});
+
+test('a failed download says so and goes on', async ({ page }) => {
+  await open(page, 'settings/models', { mock: 'downloadfail' });
+  await page.getByRole('button', { name: 'Get Qwen1.5-MoE A2.7B Chat' }).click();
+  await expect(page.getByText('The connection to the hub was lost.')).toBeVisible();
+  await expect(page.getByText('What arrived is kept.')).toBeVisible();
+  await page.getByRole('button', { name: 'Try again' }).click();
+  await expect(page.getByText('What arrived is kept.')).toBeHidden();
+});
+
+test('a model too large is got only after a second thought', async ({ page }) => {
+  await open(page, 'settings/models');
+  await page.getByRole('button', { name: 'Get Mixtral 8x7B Instruct' }).last().click();
+  await expect(page.getByRole('dialog')).toContainText('too large to run');
+  await page.keyboard.press('Escape');
+  await expect(page.getByRole('dialog')).toHaveCount(0);
+});
+
+test('the curve is measured once, with progress', async ({ page }) => {
+  await open(page, 'settings/policy', { mock: 'streaming' });
+  await expect(page.getByText('78.0 tok/s · 1.008× perplexity · 28% regenerated')).toBeVisible();
+  await page.getByRole('slider').fill('0.5');
+  await expect(page.getByText(/89\.\d tok\/s .* \d+% regenerated/)).toBeVisible();
+  await page.getByRole('button', { name: 'Measure again' }).click();
+  await expect(page.getByText(/Measuring, \d+ of 11/)).toBeVisible();
+  await expect(page.getByRole('button', { name: 'Measure again' })).toBeVisible();
+});
+
+test('sharing shows addresses, and without keys asks first', async ({ page }) => {
+  await open(page, 'settings/network');
+  await page.getByRole('switch', { name: 'Ask for a key' }).click();
+  await page.getByRole('switch', { name: 'Share on the local network' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Share without keys' }).click();
+  await expect(page.getByText('http://192.168.1.24:8090')).toBeVisible();
+  await page.getByRole('button', { name: 'Show QR code' }).nth(1).click();
+  await expect(page.getByRole('img', { name: /QR code for http:\/\/192/ })).toBeVisible();
+  await page.getByRole('switch', { name: 'Share on the local network' }).click();
+  await expect(page.getByText('http://192.168.1.24:8090')).toBeHidden();
+});
+
+test('a new key is shown once', async ({ page }) => {
+  await open(page, 'settings/network');
+  await page.getByLabel('Name of the new key').fill('Phone');
+  await page.getByRole('button', { name: 'Create key' }).click();
+  await expect(page.getByText(/^mob_/)).toBeVisible();
+  await page.getByRole('button', { name: 'Revoke Phone' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Revoke' }).click();
+  await expect(page.getByText('Phone', { exact: true })).toBeHidden();
+});
+
+test('the expert budget shows what would stay in memory', async ({ page }) => {
+  await open(page, 'settings/memory');
+  await expect(page.getByText('All experts in memory')).toBeVisible();
+  await page.getByLabel('For experts').fill('1800000000');
+  await expect(page.getByText('512 of 1,024 experts in memory')).toBeVisible();
+  await expect(page.getByRole('switch', { name: 'Automatic' })).not.toBeChecked();
+});
+
+test('a build that cannot says so, and does not spin', async ({ page }) => {
+  await open(page, 'settings/general', { mock: 'unavailable' });
+  await expect(page.getByText('The hardware assessment is not part of this build.')).toBeVisible();
+  await page.getByRole('switch', { name: 'Start at login' }).click();
+  await expect(page.getByText('This build cannot do that.')).toBeVisible();
+  await expect(page.getByRole('switch', { name: 'Start at login' })).not.toBeChecked();
+});
+
+test('appearance, accent and shortcut', async ({ page }) => {
+  await open(page, 'settings/general', { accent: 'ffcc00' });
+  await page.getByLabel('Appearance').selectOption('dark');
+  await expect(page.locator('html')).toHaveAttribute('data-appearance', 'dark');
+  await expect(page.locator('body')).toHaveCSS('background-color', 'rgb(30, 30, 32)');
+  await expect(page.getByRole('link', { name: 'General' })).toHaveCSS('color', 'rgb(0, 0, 0)');
+  await page.getByRole('button', { name: /Shortcut to open/ }).click();
+  await page.keyboard.press('Control+Shift+M');
+  await expect(page.getByRole('button', { name: /Control \+ Shift \+ M/ })).toBeVisible();
+});
+
+test('the live view draws what comes in, and a legend hides a line', async ({ page }) => {
+  await open(page, 'settings/live', { mock: 'streaming' });
+  await expect(page.getByText('16 layers × 64 experts', { exact: true })).toBeVisible();
+  const legend = page.getByRole('button', { name: /^Important/ });
+  await legend.click();
+  await expect(legend).toHaveAttribute('aria-pressed', 'false');
+  await page.getByRole('img', { name: /^Experts/ }).focus();
+  await page.keyboard.press('ArrowRight');
+  await expect(page.getByText(/Layer 1, expert 2: \d+/)).toBeVisible();
+});

@@ -1,0 +1,35 @@
+import { getContext, setContext } from 'svelte';
+import type { Backend } from './backend/backend';
+import { Action } from './backend/action.svelte';
+import type { WindowName } from './backend/contract';
+import { Models } from './models/models.svelte';
+import { Preferences } from './settings/preferences.svelte';
+
+/** What both windows share: the backend and the state every subject looks at. */
+export class App {
+  readonly backend: Backend;
+  readonly models: Models;
+  readonly preferences: Preferences;
+  readonly openWindow: Action<[WindowName, string | null]>;
+  readonly openLink: Action<[string]>;
+
+  constructor(backend: Backend) {
+    this.backend = backend;
+    this.models = new Models(backend);
+    this.preferences = new Preferences(backend);
+    this.openWindow = new Action((window: WindowName, page: string | null) =>
+      backend.call('window_open', { window, page }),
+    );
+    this.openLink = new Action((url: string) => backend.call('link_open', { url }));
+  }
+
+  /** Starts listening; resolves to the function that stops. */
+  async start(): Promise<() => void> {
+    const stops = await Promise.all([this.models.start(), this.preferences.start()]);
+    return () => stops.forEach((stop) => stop());
+  }
+}
+
+const key = Symbol('app');
+export const provideApp = (app: App): App => setContext(key, app);
+export const useApp = (): App => getContext<App>(key);

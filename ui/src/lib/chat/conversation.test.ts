@@ -1,0 +1,142 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { breakable, mockShell } from '$lib/backend/mock/testing';
+import { Answer } from './answer.svelte';
+import { Chats } from './chats.svelte';
+import { titleFrom } from './conversation.svelte';
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => void vi.useRealTimers());
+
+const minute = 60_000;
+
+function chatsOn(shell = mockShell()) {
+  return new Chats(shell, () => null);
+}
+
+function lastAnswer({ current }: Chats): Answer {
+  const last = current.entries.at(-1);
+  if (!(last instanceof Answer)) throw new Error('the last entry is not an answer');
+  return last;
+}
+
+describe('a conversation', () => {
+  it('is answered, and kept with its tokens and numbers', async () => {
+    const shell = mockShell();
+    const chats = chatsOn(shell);
+    const asked = chats.current.ask('What is the capital of France?');
+    await vi.advanceTimersByTimeAsync(minute);
+    await asked;
+    const answer = lastAnswer(chats);
+    expect(answer.reason).toBe('stop');
+    expect(answer.tokens.map(({ text }) => text).join('')).toBe(answer.content);
+    expect(answer.stats?.tokensGenerated).toBe(answer.tokens.length);
+    expect(answer.stats?.fallbacks).toBe(answer.fallbacks);
+    const kept = shell.state.conversations.get(chats.current.id);
+    expect(kept?.title).toBe('What is the capital of France?');
+    expect(kept?.messages[1]?.content).toBe(answer.content);
+  });
+
+  it('keeps what was written when it is stopped', async () => {
+    const chats = chatsOn();
+    void chats.current.ask('Why half of the experts?');
+    await vi.advanceTimersByTimeAsync(600);
+    expect(lastAnswer(chats).phase).toBe('streaming');
+    void chats.current.stop.run();
+    await vi.advanceTimersByTimeAsync(100);
+    expect(lastAnswer(chats).reason).toBe('cancelled');
+    expect(lastAnswer(chats).content).not.toBe('');
+    expect(chats.current.answering).toBeNull();
+  });
+
+  it('changes its policy between two tokens', async () => {
+    const chats = chatsOn();
+    void chats.current.ask('Why half of the experts?');
+    await vi.advanceTimersByTimeAsync(600);
+    const before = lastAnswer(chats).tokens.length;
+    void chats.current.setPolicy.run({ ...chats.current.policy, kind: 'full' });
+    await vi.advanceTimersByTimeAsync(minute);
+    const decisions = lastAnswer(chats).tokens.map(({ decision }) => decision);
+    expect(decisions.slice(0, before)).not.toContain('big');
+    expect(decisions.at(-1)).toBe('big');
+  });
+
+  it('goes with the settings until it has a policy of its own', async () => {
+    const chats = chatsOn();
+    const before = chats.current.policy;
+    chats.followPolicy(before, { ...before, gamma: 0.3 });
+    expect(chats.current.policy.gamma).toBe(0.3);
+    await chats.current.setPolicy.run({ ...before, kind: 'full' });
+    chats.followPolicy({ ...before, gamma: 0.3 }, { ...before, gamma: 0.9 });
+    expect(chats.current.policy).toEqual({ ...before, kind: 'full' });
+  });
+
+  it('drops what followed an edited message', async () => {
+    const chats = chatsOn();
+    void chats.current.ask('One');
+    await vi.advanceTimersByTimeAsync(minute);
+    const first = chats.current.entries[0];
+    void chats.current.ask('Two');
+    await vi.advanceTimersByTimeAsync(minute);
+    void chats.current.resend(first?.id ?? '', 'Three');
+    await vi.advanceTimersByTimeAsync(minute);
+    expect(chats.current.entries.map(({ role }) => role)).toEqual(['user', 'assistant']);
+    expect(chats.current.entries[0]?.content).toBe('Three');
+  });
+
+  it('ends with the error when the engine fails', async () => {
+    const chats = chatsOn(mockShell('error'));
+    void chats.current.ask('Why half of the experts?');
+    await vi.advanceTimersByTimeAsync(minute);
+    expect(lastAnswer(chats).error?.code).toBe('out_of_memory');
+    expect(lastAnswer(chats).content).not.toBe('');
+  });
+
+  it('ends with the error when nothing answers', async () => {
+    const chats = chatsOn(mockShell('nomodel'));
+    void chats.current.ask('Hello');
+    await vi.advanceTimersByTimeAsync(minute);
+    expect(lastAnswer(chats).error?.code).toBe('no_model');
+  });
+
+  it('goes on while another one is open', async () => {
+    const chats = chatsOn();
+    const { id } = chats.current;
+    void chats.current.ask('Why half of the experts?');
+    await vi.advanceTimersByTimeAsync(500);
+    void chats.open.run('paris');
+    await vi.advanceTimersByTimeAsync(minute);
+    expect(chats.current.id).toBe('paris');
+    void chats.open.run(id);
+    await vi.advanceTimersByTimeAsync(100);
+    expect(lastAnswer(chats).reason).toBe('stop');
+  });
+
+  it('is not brought back by an answer that ends after it was deleted', async () => {
+    const shell = mockShell();
+    const chats = chatsOn(shell);
+    const { id } = chats.current;
+    void chats.current.ask('Why half of the experts?');
+    await vi.advanceTimersByTimeAsync(500);
+    void chats.remove.run(id);
+    await vi.advanceTimersByTimeAsync(minute);
+    expect(shell.state.conversations.has(id)).toBe(false);
+    expect(chats.current.entries).toEqual([]);
+  });
+
+  it('says when it could not be saved', async () => {
+    const { shell, broken } = breakable('conversation_save');
+    broken.error = { code: 'disk_full', message: 'The disk is full.' };
+    const chats = chatsOn(shell);
+    void chats.current.ask('Hello');
+    await vi.advanceTimersByTimeAsync(minute);
+    expect(chats.current.save.error?.code).toBe('disk_full');
+    expect(lastAnswer(chats).reason).toBe('stop');
+  });
+});
+
+describe('titleFrom', () => {
+  it('cuts between words', () => {
+    expect(titleFrom('Short\nand more')).toBe('Short');
+    expect(titleFrom('word '.repeat(20))).toBe(`${'word '.repeat(9).trimEnd()}…`);
+  });
+});

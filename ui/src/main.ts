@@ -1,0 +1,10 @@
+import { backend } from '#backend';
+import { mount } from 'svelte';
+import Root from './Root.svelte';
+import './styles/tokens.css';
+import './styles/base.css';
+import './styles/controls.css';
+import './styles/markdown.css';
+
+const target = document.getElementById('app');
+if (target) mount(Root, { target, props: { backend } });
