@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -155,11 +156,35 @@ impl Loaded {
 /// still run, when the last handle is gone.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    jobs: mpsc::Sender<Job>,
+    worker: Arc<Worker>,
     shared: Arc<Shared>,
     info: Arc<ModelInfo>,
     text: Text,
     queue: usize,
+}
+
+/// The engine's thread. It is waited for when the last handle goes: MLX's own threads and allocator must not be taken
+/// down, at the end of the process, while arrays are still being freed.
+#[derive(Debug)]
+struct Worker {
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    fn jobs(&self) -> Result<&mpsc::Sender<Job>> {
+        self.jobs.as_ref().ok_or(Error::Closed)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic on that thread has been reported there, and its requests have seen their channels close.
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Engine {
@@ -177,7 +202,7 @@ impl Engine {
             live: broadcast::Sender::new(256),
         });
         let for_thread = Arc::clone(&shared);
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("engine".to_owned())
             .spawn(move || match load(&options, progress) {
                 Ok((loaded, info)) => {
@@ -189,8 +214,9 @@ impl Engine {
                 Err(error) => drop(ready.send(Err(error))),
             })
             .map_err(|e| Error::Mlx(format!("cannot start the engine's thread: {e}")))?;
+        let worker = Arc::new(Worker { jobs: Some(jobs), thread: Some(thread) });
         let (info, text) = wait(loaded)??;
-        Ok(Self { jobs, shared, info: Arc::new(info), text, queue })
+        Ok(Self { worker, shared, info: Arc::new(info), text, queue })
     }
 
     /// What is known of the model.
@@ -215,7 +241,7 @@ impl Engine {
         let control = Arc::new(Control::new(request.policy));
         let (events, receiver) = mpsc::unbounded_channel();
         let job = Job { request, control: Arc::clone(&control), events, submitted: Instant::now() };
-        self.jobs.try_send(job).map_err(|e| match e {
+        self.worker.jobs()?.try_send(job).map_err(|e| match e {
             mpsc::error::TrySendError::Full(_) => Error::QueueFull(self.queue),
             mpsc::error::TrySendError::Closed(_) => Error::Closed,
         })?;
@@ -246,7 +272,7 @@ impl Engine {
     pub fn status(&self) -> Status {
         Status {
             running: self.shared.running.load(Ordering::Relaxed),
-            queued: self.queue - self.jobs.capacity(),
+            queued: self.worker.jobs().map_or(0, |jobs| self.queue - jobs.capacity()),
             totals: self.shared.totals.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             memory_bytes: mlx_rs::memory::active_memory().unwrap_or(0),
             peak_memory_bytes: mlx_rs::memory::peak_memory().unwrap_or(0),
