@@ -141,7 +141,9 @@ impl Scheduler {
                 let decision = if choice == Choice::All { Decision::Big } else { Decision::Little };
                 let per_token = self.loaded.experts_per_token(choice);
                 sequence.counters.experts_computed += per_token;
-                self.accept(vec![(index, decision, drawn)]);
+                for drawn in drawn {
+                    self.accept(index, decision, drawn);
+                }
             }
         }
         Ok(())
@@ -167,13 +169,14 @@ impl Scheduler {
         if big.is_empty() {
             return Ok(());
         }
+        big.sort_unstable_by_key(|&(index, _)| index);
         let indices: Vec<usize> = big.iter().map(|&(i, _)| i).collect();
         let drawn = self.pass(&indices, Choice::All)?;
         for ((index, first), mut drawn) in big.into_iter().zip(drawn) {
             let decision = if first.is_some() { Decision::Fallback } else { Decision::Big };
             // The confidence that is reported is the one that decided.
             drawn.confidence = first.unwrap_or(drawn.confidence);
-            self.accept(vec![(index, decision, vec![drawn])]);
+            self.accept(index, decision, drawn);
         }
         Ok(())
     }
@@ -195,7 +198,7 @@ impl Scheduler {
                     cache.truncate(cache.len() - 1);
                     big.push((row.sequence, Some(drawn.confidence)));
                 }
-                Verdict::Keep => self.accept(vec![(row.sequence, Decision::Little, vec![drawn])]),
+                Verdict::Keep => self.accept(row.sequence, Decision::Little, drawn),
             }
         }
         Ok(())
@@ -212,16 +215,15 @@ impl Scheduler {
         }
     }
 
-    /// One pass over the last token of each sequence; every cache is one position longer afterwards.
+    /// One pass over the last token of each sequence, `indices` ascending; every cache is one position longer
+    /// afterwards.
     fn pass(&mut self, indices: &[usize], choice: Choice) -> Result<Vec<Drawn>> {
         let started = Instant::now();
-        let mut order = indices.to_vec();
-        order.sort_unstable();
         let mut rows: Vec<&mut Sequence> = self
             .sequences
             .iter_mut()
             .enumerate()
-            .filter(|(i, _)| order.binary_search(i).is_ok())
+            .filter(|(i, _)| indices.binary_search(i).is_ok())
             .map(|(_, s)| s)
             .collect();
         let lasts: Vec<Vec<u32>> = rows.iter().map(|s| s.last().to_vec()).collect();
@@ -249,30 +251,22 @@ impl Scheduler {
             Choice::Half { .. } => self.auto.timed(rows.len(), true, seconds),
             Choice::Mass { .. } => {}
         }
-        // `rows` follow the sequences' order; the caller's order may differ.
-        let mut by_index: Vec<Option<Drawn>> = drawn.into_iter().map(Some).collect();
-        Ok(indices.iter().filter_map(|i| order.binary_search(i).ok().and_then(|at| by_index[at].take())).collect())
+        Ok(drawn)
     }
 
-    /// Hands tokens to their sequences and to whoever watches.
-    fn accept(&mut self, results: Vec<(usize, Decision, Vec<Drawn>)>) {
+    /// Hands a token to its sequence and to whoever watches.
+    fn accept(&mut self, index: usize, decision: Decision, drawn: Drawn) {
         let end = End { eos: self.loaded.text.eos(), context: self.loaded.limits.context };
-        for (index, decision, drawn) in results {
-            let sequence = &mut self.sequences[index];
-            for drawn in drawn {
-                let confidence = drawn.confidence;
-                sequence.counters.experts_full += self.loaded.experts_per_token(Choice::All);
-                if let Policy::Auto(mobile) | Policy::Mobile(mobile) = sequence.policy() {
-                    self.auto.judged(would_fall_back(decision, confidence, mobile.gamma));
-                }
-                sequence.accept(drawn, decision, &end);
-                let _ = self.shared.live.send(Live {
-                    decision,
-                    confidence,
-                    running: self.shared.running.load(Ordering::Relaxed),
-                });
-            }
+        let confidence = drawn.confidence;
+        let sequence = &mut self.sequences[index];
+        sequence.counters.experts_full += self.loaded.experts_per_token(Choice::All);
+        if let Policy::Auto(mobile) | Policy::Mobile(mobile) = sequence.policy() {
+            self.auto.judged(would_fall_back(decision, confidence, mobile.gamma));
         }
+        sequence.accept(drawn, decision, &end);
+        // Nobody needs to be watching.
+        let _ =
+            self.shared.live.send(Live { decision, confidence, running: self.shared.running.load(Ordering::Relaxed) });
     }
 
     fn fail(&mut self, rows: &[usize], error: &Error) {
