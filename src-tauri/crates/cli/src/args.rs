@@ -4,9 +4,17 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use mobile_engine::{Bits, Compute, DEFAULT_GAMMA, Mobile, Policy, Prefill, Sampling};
+use mobile_engine::{Bits, Compute, DEFAULT_GAMMA, Mobile, ModelInfo, Policy, Prefill, Sampling};
 
+pub(crate) use self::library::{ImportArgs, InfoArgs, ListArgs, PullArgs, RemoveArgs};
+pub(crate) use self::measuring::{BenchArgs, CalibrateArgs, EvalArgs};
+pub(crate) use self::serving::ServeArgs;
+use crate::calibration;
 use crate::error::EXIT_CODES;
+
+mod library;
+mod measuring;
+mod serving;
 
 /// Mixture-of-Experts models with big and little experts.
 #[derive(Debug, Parser)]
@@ -25,6 +33,24 @@ pub(crate) enum Command {
     Chat(ChatArgs),
     /// Quantize a checkpoint into mlx-lm's layout.
     Convert(ConvertArgs),
+    /// Measure a policy's quality on a text or a chat file: perplexity, accuracy, agreement with all experts.
+    Eval(EvalArgs),
+    /// Measure the policies' speed side by side.
+    Bench(BenchArgs),
+    /// Find the threshold that suits a model on this machine, and remember it.
+    Calibrate(CalibrateArgs),
+    /// Answer over HTTP: OpenAI's routes and the federation's.
+    Serve(ServeArgs),
+    /// List the models on this machine, or those that can be had.
+    List(ListArgs),
+    /// Show what a model is and whether it fits this machine.
+    Info(InfoArgs),
+    /// Fetch a model from the hub; an interrupted download goes on where it was.
+    Pull(PullArgs),
+    /// Add a local folder to the library.
+    Import(ImportArgs),
+    /// Remove a model from the library.
+    Rm(RemoveArgs),
     /// Show what this machine has.
     Doctor(DoctorArgs),
 }
@@ -97,7 +123,7 @@ pub(crate) struct DoctorArgs {
 #[derive(Debug, ClapArgs)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct ModelArgs {
-    /// Folder of a checkpoint; the embedded model by default.
+    /// Folder of a checkpoint, or the id of a model in the library; the embedded model by default.
     #[arg(long, env = "MOBILE_MODEL")]
     pub(crate) model: Option<String>,
     /// Dtype of activations and unquantized weights; by default f32 on a CPU and bf16 on a GPU.
@@ -147,13 +173,21 @@ pub(crate) struct DecodingArgs {
     /// Makes sampling repeatable.
     #[arg(long)]
     pub(crate) seed: Option<u64>,
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
+}
+
+/// Which experts decode.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct PolicyArgs {
     /// Which experts decode: all (full), half (little), half with fallback (mobile), by routing mass (mass), or mobile
     /// wherever it is measured to pay (auto).
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) policy: PolicyArg,
-    /// Threshold: a token that half of the experts are less sure of is computed again with all.
-    #[arg(long, default_value_t = DEFAULT_GAMMA)]
-    pub(crate) gamma: f32,
+    /// Threshold: a token that half of the experts are less sure of is computed again with all. By default what
+    /// `mobile calibrate` found for the model, else 0.7.
+    #[arg(long)]
+    pub(crate) gamma: Option<f32>,
     /// Never compute a token again.
     #[arg(long)]
     pub(crate) no_fallback: bool,
@@ -168,10 +202,12 @@ pub(crate) struct DecodingArgs {
     pub(crate) share: f32,
 }
 
-impl DecodingArgs {
-    pub(crate) fn policy(&self) -> Policy {
+impl PolicyArgs {
+    /// The policy for a model.
+    pub(crate) fn policy(&self, model: &ModelInfo) -> Policy {
+        let calibrated = || calibration::stored_gamma(model, self.renormalize);
         let mobile = Mobile {
-            gamma: self.gamma,
+            gamma: self.gamma.or_else(calibrated).unwrap_or(DEFAULT_GAMMA),
             fallback: !self.no_fallback,
             prefetch: !self.no_prefetch,
             renormalize: self.renormalize,
@@ -184,7 +220,9 @@ impl DecodingArgs {
             PolicyArg::Auto => Policy::Auto(mobile),
         }
     }
+}
 
+impl DecodingArgs {
     pub(crate) fn sampling(&self) -> Sampling {
         Sampling {
             repetition_penalty: self.repetition_penalty,

@@ -33,7 +33,8 @@ pub(crate) fn run(args: &ChatArgs) -> Result<(), Failure> {
         engine.info().experts,
         engine.info().top_k
     );
-    let mut chat = Chat { engine, args, policy: args.decoding.policy(), messages: Vec::new(), last: None };
+    let policy = args.decoding.policy.policy(engine.info());
+    let mut chat = Chat { engine, args, policy, messages: Vec::new(), last: None };
     chat.begin(args.system.as_deref());
     loop {
         let line = match editor.readline("> ") {

@@ -16,7 +16,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
     let ids = encode(&engine, args, prompt).map_err(Failure::Request)?;
     let request = Request {
         sampling: args.decoding.sampling(),
-        policy: args.decoding.policy(),
+        policy: args.decoding.policy.policy(engine.info()),
         prefill: args.prefill.into(),
         stop: args.stop.clone(),
         ignore_eos: args.ignore_eos,

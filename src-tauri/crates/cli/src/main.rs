@@ -1,13 +1,22 @@
 //! `mobile`: Mixture-of-Experts models with big and little experts, on the command line.
 
 mod args;
+mod bench;
+mod calibrate;
+mod calibration;
 mod chat;
 mod convert;
 mod doctor;
 mod error;
+mod eval;
 mod generate;
 mod interrupt;
+mod library;
 mod model;
+mod numbers;
+mod plot;
+mod serve;
+mod table;
 
 use std::process::ExitCode;
 
@@ -22,6 +31,15 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Calibrate(args) => calibrate::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::List(args) => library::list(&args),
+        Command::Info(args) => library::info(&args),
+        Command::Pull(args) => library::pull(&args),
+        Command::Import(args) => library::import(&args),
+        Command::Rm(args) => library::remove(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
     match done {

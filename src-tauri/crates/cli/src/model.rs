@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use mobile_engine::{Engine, LoadOptions};
+use mobile_models::Library;
 
 use crate::args::ModelArgs;
 use crate::error::Failure;
@@ -13,14 +14,7 @@ pub(crate) const EMBEDDED: &str = "olmoe-tiny";
 
 /// Loads the model, with a bar on standard error while it takes long enough to see.
 pub(crate) fn load(args: &ModelArgs) -> Result<Engine, Failure> {
-    let folder = match &args.model {
-        Some(model) => named(model)?,
-        None => embedded().ok_or_else(|| {
-            Failure::Model(
-                "the embedded model was not found beside the program; name one with --model FOLDER".to_owned(),
-            )
-        })?,
-    };
+    let folder = folder(args)?;
     let options = LoadOptions { compute: args.compute(), quantize: args.quantize(), ..LoadOptions::new(folder) };
     let bar = ProgressBar::new(0).with_style(style());
     let shown = bar.clone();
@@ -33,24 +27,46 @@ pub(crate) fn load(args: &ModelArgs) -> Result<Engine, Failure> {
     engine
 }
 
+/// The folder of the model that the arguments name.
+pub(crate) fn folder(args: &ModelArgs) -> Result<PathBuf, Failure> {
+    match &args.model {
+        Some(model) => named(model),
+        None => embedded().ok_or_else(|| {
+            Failure::Model(
+                "the embedded model was not found beside the program; name one with --model FOLDER".to_owned(),
+            )
+        }),
+    }
+}
+
 fn style() -> ProgressStyle {
     ProgressStyle::with_template("Loading {wide_bar} {pos}/{len}").unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// A folder given by path.
+/// The folder of a model given by path, by its id in the library, or by the embedded model's name.
 fn named(model: &str) -> Result<PathBuf, Failure> {
-    let path = PathBuf::from(model);
-    if path.is_dir() {
-        return Ok(path);
-    }
     if model == EMBEDDED
+        && !Path::new(model).exists()
         && let Some(folder) = embedded()
     {
         return Ok(folder);
     }
-    Err(Failure::Model(format!(
-        "there is no folder {model:?}; give the path of a checkpoint's folder, or leave --model out for the embedded model"
-    )))
+    // A folder goes to the engine as it is: its errors name the file and the field.
+    if Path::new(model).is_dir() {
+        return Ok(PathBuf::from(model));
+    }
+    Library::open(home()?).resolve(model).map_err(|e| Failure::Model(e.to_string()))
+}
+
+/// Where the program keeps its own files: `MOBILE_HOME`, else the system's place for application data.
+pub(crate) fn home() -> Result<PathBuf, Failure> {
+    if let Some(folder) = std::env::var_os("MOBILE_HOME").filter(|f| !f.is_empty()) {
+        return Ok(PathBuf::from(folder));
+    }
+    let name = if cfg!(target_os = "macos") { "MoBiLE" } else { "mobile" };
+    dirs::data_dir().map(|base| base.join(name)).ok_or_else(|| {
+        Failure::Other("there is no home folder; set MOBILE_HOME to a folder for the program's files".to_owned())
+    })
 }
 
 /// The embedded model: in the application bundle's Resources, or in the source tree that the program was built in.

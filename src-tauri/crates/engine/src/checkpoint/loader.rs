@@ -37,7 +37,7 @@ impl Loader<'_> {
     pub(crate) fn fused(&self, parts: &[(String, usize)], input: usize) -> Result<Matrix> {
         let weights = parts
             .iter()
-            .map(|(path, output)| self.weight(&[format!("{path}.weight")], path, &[*output, input], true))
+            .map(|(path, output)| self.weight(Source::One(path), &[*output, input], true))
             .collect::<Result<Vec<_>>>()?;
         let mut bias = None;
         if parts.iter().any(|(path, _)| self.tensors.has(&format!("{path}.bias"))) {
@@ -57,7 +57,7 @@ impl Loader<'_> {
 
     /// As [`Loader::linear`], never quantized here: a router decides, and costs next to nothing.
     pub(crate) fn router(&self, path: &str, output: usize, input: usize) -> Result<Matrix> {
-        let weight = self.weight(&[format!("{path}.weight")], path, &[output, input], false)?;
+        let weight = self.weight(Source::One(path), &[output, input], false)?;
         Matrix::concatenated(vec![weight], None)
     }
 
@@ -72,40 +72,37 @@ impl Loader<'_> {
     ) -> Result<Matrix> {
         let mut matrices = Vec::new();
         for part in parts {
-            let stacked = format!("{}.weight", part.stacked);
-            matrices.push(if self.tensors.has(&stacked) {
-                self.weight(&[stacked], &part.stacked, &[experts, output, input], true)?
+            matrices.push(if self.tensors.has(&format!("{}.weight", part.stacked)) {
+                self.weight(Source::One(&part.stacked), &[experts, output, input], true)?
             } else {
-                let names: Vec<_> = (0..experts).map(|e| format!("{}.weight", (part.each)(e))).collect();
-                self.weight(&names, &part.stacked, &[output, input], true)?
+                // The hub's layout, and conversions older than mlx-lm's `switch_mlp`.
+                let modules: Vec<String> = (0..experts).map(|e| (part.each)(e)).collect();
+                self.weight(Source::Each(&modules), &[output, input], true)?
             });
         }
         Matrix::concatenated(matrices, None)
     }
 
-    /// The weight of `path`, quantized or not; several names are stacked along a new first axis.
-    fn weight(&self, names: &[String], path: &str, shape: &[usize], may_quantize: bool) -> Result<Matrix> {
+    /// The weight of a module, quantized or not, or those of several modules stacked along a new first axis.
+    fn weight(&self, source: Source<'_>, shape: &[usize], may_quantize: bool) -> Result<Matrix> {
+        let first = source.first();
         if let Some(q) = &self.config.quantization
-            && self.tensors.has(&format!("{path}.scales"))
+            && self.tensors.has(&format!("{first}.scales"))
         {
-            let bits = q.of(path);
+            let bits = q.of(first);
             let (columns, rest) = shape.split_last().map_or((0, &[][..]), |(c, r)| (*c, r));
             let sized = |n: usize| [rest, &[n]].concat();
             let packed = sized(columns * bits.bits as usize / 32);
             let groups = sized(columns / bits.group_size as usize);
             return Ok(Matrix::Quantized {
-                weight: evaluated(self.tensors.read(&names[0], &packed)?)?,
-                scales: self.evaluated(self.tensors.read(&format!("{path}.scales"), &groups)?)?,
-                biases: self.evaluated(self.tensors.read(&format!("{path}.biases"), &groups)?)?,
+                weight: evaluated(self.read(source, "weight", &packed)?)?,
+                scales: self.evaluated(self.read(source, "scales", &groups)?)?,
+                biases: self.evaluated(self.read(source, "biases", &groups)?)?,
                 bits,
                 bias: None,
             });
         }
-        let stored = match names {
-            [name] => self.tensors.read(name, shape)?,
-            _ => self.tensors.read_stacked(names, shape)?,
-        };
-        let weight = self.evaluated(stored)?;
+        let weight = self.evaluated(self.read(source, "weight", shape)?)?;
         match self.quantize {
             Some(bits) if may_quantize && weight.dim(-1) % bits.group_size == 0 => {
                 let (weight, scales, biases) = quantize(&weight, bits.group_size, bits.bits)?;
@@ -113,6 +110,16 @@ impl Loader<'_> {
                 Ok(Matrix::Quantized { weight, scales, biases, bits, bias: None })
             }
             _ => Ok(Matrix::Dense { weight, bias: None }),
+        }
+    }
+
+    fn read(&self, source: Source<'_>, part: &str, shape: &[usize]) -> Result<Array> {
+        match source {
+            Source::One(module) => self.tensors.read(&format!("{module}.{part}"), shape),
+            Source::Each(modules) => {
+                let names: Vec<String> = modules.iter().map(|module| format!("{module}.{part}")).collect();
+                self.tensors.read_stacked(&names, shape)
+            }
         }
     }
 
@@ -125,6 +132,24 @@ impl Loader<'_> {
 fn evaluated(array: Array) -> Result<Array> {
     array.eval()?;
     Ok(array)
+}
+
+/// Where a weight comes from.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    /// One module.
+    One(&'a str),
+    /// Several of the same shape, stacked.
+    Each(&'a [String]),
+}
+
+impl<'a> Source<'a> {
+    fn first(self) -> &'a str {
+        match self {
+            Self::One(module) => module,
+            Self::Each(modules) => modules.first().map_or("", String::as_str),
+        }
+    }
 }
 
 /// One of the matrices of an expert, in both layouts.

@@ -1,0 +1,98 @@
+//! `mobile serve`: the endpoint, until Ctrl-C or a termination signal.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use mobile_engine::{ComputeDevice, LoadOptions, mlx_version};
+use mobile_models::{Library, Machine, Mlx};
+use mobile_service::{ModelSlot, ModelState, Service, ServiceConfig};
+
+use crate::args::ServeArgs;
+use crate::error::Failure;
+use crate::model::{self, home};
+
+pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    logs(args.json_logs);
+    let folder = model::folder(&args.model)?;
+    let config = config(args)?;
+    let slot = ModelSlot::new();
+    let runtime = tokio::runtime::Runtime::new().map_err(|e| Failure::Other(format!("cannot start: {e}")))?;
+    runtime.block_on(async {
+        let handle = Service::new(config, slot.clone()).start().await.map_err(|e| Failure::Other(e.to_string()))?;
+        eprintln!("http://{}", handle.address());
+        let options =
+            LoadOptions { compute: args.model.compute(), quantize: args.model.quantize(), ..LoadOptions::new(folder) };
+        let loading = slot.clone();
+        let loaded = tokio::task::spawn_blocking(move || loading.load(options)).await;
+        let ended = match loaded {
+            Ok(Ok(())) => {
+                let chosen = set_policy(&slot, args);
+                if chosen.is_ok() {
+                    eprintln!("ready");
+                    stop_signal().await;
+                }
+                chosen
+            }
+            Ok(Err(error)) => Err(Failure::Model(error.to_string())),
+            Err(error) => Err(Failure::Other(format!("loading broke off: {error}"))),
+        };
+        handle.shutdown().await;
+        slot.clear();
+        ended
+    })
+}
+
+/// The policy of requests that name none, once the model is known that it must suit.
+fn set_policy(slot: &ModelSlot, args: &ServeArgs) -> Result<(), Failure> {
+    let ModelState::Ready(model) = slot.state() else { return Ok(()) };
+    let info = model.engine.info();
+    let policy = args.policy.policy(info);
+    policy.check(info.top_k).map_err(Failure::Request)?;
+    slot.set_policy(policy);
+    Ok(())
+}
+
+fn config(args: &ServeArgs) -> Result<ServiceConfig, Failure> {
+    let host = args.host.unwrap_or_else(|| if args.lan { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST }.into());
+    let device = ComputeDevice::detect().map_err(|e| Failure::Other(e.to_string()))?;
+    let mlx = Mlx { version: mlx_version(), device: device.name().to_owned() };
+    let machine = Machine::assess(Library::open(home()?).cache(), Some(mlx));
+    let config = ServiceConfig {
+        address: SocketAddr::new(host, args.port),
+        require_key: !args.no_key,
+        hosts: args.allow_host.clone(),
+        origins: args.allow_origin.clone(),
+        hardware: serde_json::to_value(machine).map_err(|e| Failure::Other(e.to_string()))?,
+        ..ServiceConfig::default()
+    };
+    for (n, key) in args.keys.iter().enumerate() {
+        config.keys.add(&format!("key {}", n + 1), key).map_err(|e| Failure::Input(e.to_string()))?;
+    }
+    if config.is_lan() && config.require_key && args.keys.is_empty() {
+        return Err(Failure::Input(
+            "the network would reach the endpoint: give it a key with --key SECRET (or MOBILE_KEY), or let everybody \
+             in with --no-key"
+                .to_owned(),
+        ));
+    }
+    Ok(config)
+}
+
+/// Resolves on Ctrl-C and on SIGTERM, with which launchd and systemd stop a service.
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        let _ = tokio::signal::ctrl_c().await;
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// Log lines on standard error; `RUST_LOG` says how much.
+fn logs(json: bool) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json { lines.json().init() } else { lines.init() }
+}

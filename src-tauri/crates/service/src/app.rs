@@ -1,0 +1,123 @@
+//! What all requests share.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use mobile_engine::{ComputeDevice, Engine};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::ServiceConfig;
+use crate::error::ApiError;
+use crate::metrics::Metrics;
+use crate::slot::{ModelSlot, ModelState, ReadyModel};
+
+pub(crate) type Shared = Arc<App>;
+
+/// The service's state.
+pub(crate) struct App {
+    pub(crate) config: ServiceConfig,
+    pub(crate) slot: ModelSlot,
+    pub(crate) metrics: Metrics,
+    pub(crate) clients: Clients,
+    pub(crate) phases: Phases,
+    pub(crate) started: Instant,
+    pub(crate) device: Option<ComputeDevice>,
+    /// The machine's own names.
+    pub(crate) names: Vec<String>,
+    /// Keeps tokenizing from taking every core.
+    tokenizing: Semaphore,
+}
+
+/// The way out, in order.
+#[derive(Default)]
+pub(crate) struct Phases {
+    /// No more requests are taken.
+    pub(crate) closing: CancellationToken,
+    /// Running answers end now.
+    pub(crate) ending: CancellationToken,
+    /// Connections that are still open are cut.
+    pub(crate) gone: CancellationToken,
+}
+
+impl App {
+    pub(crate) fn new(config: ServiceConfig, slot: ModelSlot) -> Self {
+        let name = gethostname::gethostname().to_string_lossy().to_lowercase();
+        let short = name.split('.').next().unwrap_or(&name);
+        let names = vec![name.clone(), short.to_owned(), format!("{short}.local"), format!("{short}.lan")];
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Self {
+            config,
+            slot,
+            metrics: Metrics::new(),
+            clients: Clients::default(),
+            phases: Phases::default(),
+            started: Instant::now(),
+            device: ComputeDevice::detect().ok(),
+            names,
+            tokenizing: Semaphore::new(cores),
+        }
+    }
+
+    /// The model, if it can answer now and is the one that was asked for.
+    pub(crate) fn ready(&self, asked: Option<&str>) -> Result<ReadyModel, ApiError> {
+        if self.phases.closing.is_cancelled() {
+            return Err(ApiError::shutting_down());
+        }
+        match self.slot.state() {
+            ModelState::Empty => Err(ApiError::no_model()),
+            ModelState::Loading { model, .. } => Err(ApiError::model_loading(&model)),
+            ModelState::Failed { model, .. } => Err(ApiError::model_failed(&model)),
+            ModelState::Ready(ready) => {
+                let name = &ready.engine.info().name;
+                match asked {
+                    Some(asked) if asked != name => Err(ApiError::unknown_model(asked, name)),
+                    _ => Ok(ready),
+                }
+            }
+        }
+    }
+
+    /// Runs the tokenizer or the chat template, which can take long, where it holds up nobody.
+    pub(crate) async fn tokenize(
+        &self,
+        engine: &Engine,
+        work: impl FnOnce(&Engine) -> Result<Vec<u32>, mobile_engine::Error> + Send + 'static,
+    ) -> Result<Vec<u32>, ApiError> {
+        let _permit = self.tokenizing.acquire().await.map_err(|_| ApiError::internal())?;
+        let engine = engine.clone();
+        let ids = tokio::task::spawn_blocking(move || work(&engine)).await.map_err(|_| ApiError::internal())?;
+        Ok(ids?)
+    }
+}
+
+/// Who is connected.
+#[derive(Default)]
+pub(crate) struct Clients(Mutex<HashMap<IpAddr, usize>>);
+
+impl Clients {
+    pub(crate) fn enter(self: &Clients, peer: IpAddr) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(peer.to_canonical()).or_default() += 1;
+    }
+
+    pub(crate) fn leave(&self, peer: IpAddr) {
+        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = peers.get_mut(&peer.to_canonical()) {
+            *count -= 1;
+            if *count == 0 {
+                peers.remove(&peer.to_canonical());
+            }
+        }
+    }
+
+    /// Connections per peer.
+    pub(crate) fn list(&self) -> Vec<(IpAddr, usize)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(&ip, &n)| (ip, n)).collect()
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+    }
+}

@@ -1,0 +1,75 @@
+//! Answers as server-sent events.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::stream::{StreamExt as _, unfold};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::answer::{Answer, KEEP_ALIVE, Piece, pieces};
+
+/// One event of a stream.
+#[derive(ToSchema)]
+#[allow(dead_code)]
+pub(crate) struct ServerSentEvent {
+    /// A part of the answer as JSON; an `error` where the answer breaks off; at the end `[DONE]`.
+    data: String,
+}
+
+/// How a route writes the pieces of its answers.
+pub(crate) trait Frames: Send + 'static {
+    /// What one event carries.
+    type Frame: Serialize;
+
+    /// Before the first piece.
+    fn open(&mut self) -> Vec<Self::Frame> {
+        Vec::new()
+    }
+
+    /// For one piece of answer `number`.
+    fn piece(&mut self, number: usize, piece: Piece) -> Vec<Self::Frame>;
+
+    /// Behind the last piece.
+    fn close(&mut self) -> Vec<Self::Frame> {
+        Vec::new()
+    }
+}
+
+/// The stream of a response; when the client hangs up it is dropped, and the answers with it.
+pub(crate) fn respond<F: Frames>(answers: Vec<Answer>, mut frames: F) -> Response {
+    let waiting: VecDeque<Event> = frames.open().iter().map(event).collect();
+    let state = (pieces(answers).boxed(), frames, waiting, false);
+    let events = unfold(state, |(mut pieces, mut frames, mut waiting, mut over)| async move {
+        loop {
+            if let Some(event) = waiting.pop_front() {
+                return Some((Ok::<_, Infallible>(event), (pieces, frames, waiting, over)));
+            }
+            if over {
+                return None;
+            }
+            match pieces.next().await {
+                Some(Ok((number, piece))) => waiting.extend(frames.piece(number, piece).iter().map(event)),
+                Some(Err(error)) => {
+                    over = true;
+                    waiting.push_back(event(&error.body()));
+                }
+                None => {
+                    over = true;
+                    waiting.extend(frames.close().iter().map(event));
+                    waiting.push_back(Event::default().data("[DONE]"));
+                }
+            }
+        }
+    });
+    let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
+    // Proxies would otherwise collect the stream and hand it on at its end.
+    response.headers_mut().insert("x-accel-buffering", axum::http::HeaderValue::from_static("no"));
+    response
+}
+
+fn event(frame: &impl Serialize) -> Event {
+    Event::default().data(serde_json::to_string(frame).unwrap_or_default())
+}

@@ -1,0 +1,100 @@
+//! Bodies to typed requests, with refusals that name the field.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::app::Shared;
+use crate::error::ApiError;
+
+/// A request's body as JSON.
+pub(crate) struct Json<T>(pub(crate) T);
+
+/// A body that may name OpenAI's fields beyond those that this service knows.
+pub(crate) trait Body: DeserializeOwned {
+    /// Looks through the fields before the rest is read; may take some out.
+    fn prepare(_fields: &mut serde_json::Map<String, Value>) -> Result<(), ApiError> {
+        Ok(())
+    }
+}
+
+impl<T: Body> FromRequest<Shared> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &Shared) -> Result<Self, ApiError> {
+        if !is_json(request.headers()) {
+            return Err(ApiError::unsupported_media_type());
+        }
+        let limits = app.config.limits;
+        let length = request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+        if length.is_some_and(|length| length > limits.body_bytes) {
+            return Err(ApiError::body_too_large(limits.body_bytes));
+        }
+        let bytes = tokio::time::timeout(limits.body_time, Bytes::from_request(request, app))
+            .await
+            .map_err(|_| ApiError::body_too_slow())?
+            .map_err(|rejection| match rejection.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => ApiError::body_too_large(limits.body_bytes),
+                _ => ApiError::body_unreadable(),
+            })?;
+        parse(&bytes).map(Self)
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(Ok(value)) = headers.get(CONTENT_TYPE).map(|v| v.to_str()) else { return false };
+    let kind = value.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json")
+}
+
+fn parse<T: Body>(bytes: &[u8]) -> Result<T, ApiError> {
+    let mut body: Value = serde_json::from_slice(bytes).map_err(|e| ApiError::invalid_json(&e))?;
+    let Value::Object(fields) = &mut body else {
+        return Err(ApiError::invalid_type("body", "must be a JSON object"));
+    };
+    T::prepare(fields)?;
+    fields.values_mut().for_each(write_whole_numbers);
+    let mut unknown = None;
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(body, &mut track);
+    let parsed = serde_ignored::deserialize(tracked, |path| {
+        unknown.get_or_insert_with(|| name(&path));
+    });
+    match (parsed, unknown) {
+        (Err(error), _) => Err(ApiError::invalid_type(track.path().to_string(), error)),
+        (Ok(_), Some(field)) => Err(ApiError::unknown_parameter(field)),
+        (Ok(parsed), None) => Ok(parsed),
+    }
+}
+
+/// A field's name as serde_path_to_error writes it: `messages[0].content`.
+fn name(path: &serde_ignored::Path<'_>) -> String {
+    use serde_ignored::Path;
+    match path {
+        Path::Root => String::new(),
+        Path::Seq { parent, index } => format!("{}[{index}]", name(parent)),
+        Path::Map { parent, key } => match name(parent) {
+            parent if parent.is_empty() => key.clone(),
+            parent => format!("{parent}.{key}"),
+        },
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => name(parent),
+    }
+}
+
+/// `3.0` is a whole number in JSON, though not for serde.
+fn write_whole_numbers(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            let exact = |f: &f64| f.fract() == 0.0 && f.abs() < 9e15;
+            if let Some(float) = number.as_f64().filter(|f| number.is_f64() && exact(f)) {
+                *number = (float as i64).into();
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(write_whole_numbers),
+        Value::Object(map) => map.values_mut().for_each(write_whole_numbers),
+        _ => {}
+    }
+}

@@ -1,0 +1,146 @@
+//! Bearer keys: named, several, kept as hashes only.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use subtle::{Choice, ConstantTimeEq as _};
+
+use crate::clock::unix_seconds;
+
+/// Letters a secret must have at least: a plain SHA-256 protects long random secrets, not short ones.
+const SHORTEST_SECRET: usize = 20;
+
+/// A key as it is stored: enough to recognise it, not to use it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredKey {
+    /// What the owner calls it.
+    pub name: String,
+    /// SHA-256 of the secret, in hexadecimal.
+    pub sha256: String,
+    /// When it was made, in seconds since 1970.
+    pub created: u64,
+}
+
+/// Why a key was not added.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// A name that is taken.
+    #[error("a key named {0:?} exists already; revoke it first or choose another name")]
+    NameTaken(String),
+    /// A secret that could be guessed.
+    #[error("the key is too short: use at least {SHORTEST_SECRET} characters, or have one made")]
+    TooShort,
+    /// The system gave no randomness.
+    #[error("the system's random source failed: {0}")]
+    Random(String),
+}
+
+/// The keys that peers from the network may show. Clones are the same keys.
+#[derive(Debug, Clone, Default)]
+pub struct Keys(Arc<RwLock<Vec<StoredKey>>>);
+
+impl Keys {
+    /// Keys as they were stored.
+    #[must_use]
+    pub fn new(stored: Vec<StoredKey>) -> Self {
+        Self(Arc::new(RwLock::new(stored)))
+    }
+
+    /// Makes a key and gives its secret, which is not kept and cannot be shown again.
+    ///
+    /// # Errors
+    /// [`KeyError::NameTaken`], [`KeyError::Random`].
+    pub fn create(&self, name: &str) -> Result<String, KeyError> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).map_err(|e| KeyError::Random(e.to_string()))?;
+        let secret = format!("mobile-{}", hexadecimal(&bytes));
+        self.add(name, &secret)?;
+        Ok(secret)
+    }
+
+    /// Takes in a secret that was made elsewhere.
+    ///
+    /// # Errors
+    /// [`KeyError::NameTaken`], [`KeyError::TooShort`].
+    pub fn add(&self, name: &str, secret: &str) -> Result<(), KeyError> {
+        if secret.chars().count() < SHORTEST_SECRET {
+            return Err(KeyError::TooShort);
+        }
+        let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if keys.iter().any(|k| k.name == name) {
+            return Err(KeyError::NameTaken(name.to_owned()));
+        }
+        keys.push(StoredKey { name: name.to_owned(), sha256: digest(secret), created: unix_seconds() });
+        Ok(())
+    }
+
+    /// Makes a key useless from the next request on. False when there is none of that name.
+    pub fn revoke(&self, name: &str) -> bool {
+        let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let before = keys.len();
+        keys.retain(|k| k.name != name);
+        keys.len() < before
+    }
+
+    /// What to store.
+    #[must_use]
+    pub fn stored(&self) -> Vec<StoredKey> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a secret is one of the keys. Takes the same time wherever it differs and whichever it is.
+    #[must_use]
+    pub fn accept(&self, secret: &str) -> bool {
+        let shown = digest(secret);
+        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let known = keys.iter().fold(Choice::from(0), |found, k| found | k.sha256.as_bytes().ct_eq(shown.as_bytes()));
+        known.into()
+    }
+}
+
+fn digest(secret: &str) -> String {
+    hexadecimal(&Sha256::digest(secret.as_bytes()))
+}
+
+/// Bytes in lower-case hexadecimal.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_accepted_until_it_is_revoked() {
+        let keys = Keys::default();
+        let (one, two) = (keys.create("one").expect("made"), keys.create("two").expect("made"));
+        assert!(keys.accept(&one) && keys.accept(&two));
+        assert!(!keys.accept("") && !keys.accept(&one[..one.len() - 1]));
+        assert!(keys.revoke("one") && !keys.revoke("one"));
+        assert!(!keys.accept(&one) && keys.accept(&two));
+    }
+
+    #[test]
+    fn what_is_stored_recognises_the_key_and_does_not_hold_it() {
+        let keys = Keys::default();
+        let secret = keys.create("gateway").expect("made");
+        let json = serde_json::to_string(&keys.stored()).expect("JSON");
+        assert!(!json.contains(&secret));
+        assert!(Keys::new(serde_json::from_str(&json).expect("keys")).accept(&secret));
+    }
+
+    #[test]
+    fn short_secrets_and_taken_names_are_refused() {
+        let keys = Keys::default();
+        assert_eq!(keys.add("a", "password"), Err(KeyError::TooShort));
+        keys.add("a", "a secret that is long enough").expect("added");
+        assert_eq!(keys.create("a"), Err(KeyError::NameTaken("a".to_owned())));
+    }
+}

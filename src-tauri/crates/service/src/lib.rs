@@ -1,0 +1,23 @@
+#![doc = include_str!("../README.md")]
+
+mod answer;
+mod app;
+mod clock;
+mod config;
+mod error;
+mod events;
+mod extract;
+mod guard;
+mod ids;
+mod keys;
+mod metrics;
+mod openai;
+mod options;
+mod routes;
+mod server;
+mod slot;
+
+pub use config::{DEFAULT_PORT, Limits, ServiceConfig};
+pub use keys::{KeyError, Keys, StoredKey};
+pub use server::{Connected, Handle, ServeError, Service};
+pub use slot::{ModelSlot, ModelState, ReadyModel};

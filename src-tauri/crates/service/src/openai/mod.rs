@@ -1,0 +1,108 @@
+//! The words of OpenAI's API.
+
+mod fields;
+mod logprobs;
+mod messages;
+
+use mobile_engine::{Decision, Statistics, Token};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::error::ApiError;
+
+pub(crate) use fields::refuse_unsupported;
+pub(crate) use logprobs::{ChatLogprobs, CompletionLogprobs};
+pub(crate) use messages::{Message, conversation};
+
+/// Tokens of a request.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+pub(crate) struct Usage {
+    prompt_tokens: usize,
+    completion_tokens: usize,
+    total_tokens: usize,
+    prompt_tokens_details: PromptTokens,
+}
+
+/// Tokens of a prompt.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+struct PromptTokens {
+    /// Those that need not be computed again.
+    cached_tokens: usize,
+}
+
+impl Usage {
+    /// Adds an answer. The answers to one prompt count it once: `first` says whether this is the first of them.
+    pub(crate) fn add(&mut self, statistics: &Statistics, first: bool) {
+        if first {
+            self.prompt_tokens += statistics.prompt_tokens;
+            self.prompt_tokens_details.cached_tokens += statistics.cached_tokens;
+        }
+        self.completion_tokens += statistics.tokens_generated;
+        self.total_tokens = self.prompt_tokens + self.completion_tokens;
+    }
+}
+
+/// What a stream carries besides the answer.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+pub(crate) struct StreamOptions {
+    /// End with a chunk that has the usage and no choices.
+    pub(crate) include_usage: Option<bool>,
+    /// OpenAI's padding against eavesdroppers: only `false` is known here.
+    pub(crate) include_obfuscation: Option<bool>,
+}
+
+/// What MoBiLE did, where a request asks with `mobile: true`.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+pub(crate) struct MobileReport {
+    tokens: Vec<MobileToken>,
+    /// The figures of the answer, at its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    statistics: Option<Statistics>,
+}
+
+/// One token's way.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct MobileToken {
+    /// The token's id.
+    id: u32,
+    /// Text that became certain with it.
+    text: String,
+    /// `little`, `big` or `fallback`.
+    #[schema(value_type = String)]
+    decision: Decision,
+    /// Largest probability of the first pass, compared with γ.
+    confidence: f32,
+    /// Milliseconds since the token before.
+    ms: f64,
+}
+
+impl From<Token> for MobileToken {
+    fn from(token: Token) -> Self {
+        let Token { id, text, decision, confidence, ms, .. } = token;
+        Self { id, text, decision, confidence, ms }
+    }
+}
+
+impl MobileReport {
+    pub(crate) fn new(tokens: impl IntoIterator<Item = Token>, statistics: Option<&Statistics>) -> Self {
+        Self { tokens: tokens.into_iter().map(Into::into).collect(), statistics: statistics.cloned() }
+    }
+}
+
+/// OpenAI's mark of what made an answer.
+pub(crate) fn fingerprint() -> String {
+    format!("mobile-{}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Whether a stream ends with its usage.
+pub(crate) fn include_usage(stream: bool, options: Option<StreamOptions>) -> Result<bool, ApiError> {
+    let Some(options) = options else { return Ok(false) };
+    if !stream {
+        return Err(ApiError::invalid_value("stream_options", "only a stream has them: set stream"));
+    }
+    if options.include_obfuscation == Some(true) {
+        return Err(ApiError::unsupported("stream_options.include_obfuscation", "streams are not padded"));
+    }
+    Ok(options.include_usage.unwrap_or(false))
+}
