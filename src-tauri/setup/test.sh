@@ -26,7 +26,10 @@ step "Rust: lints"
 cargo clippy --quiet --workspace --all-targets -- -D warnings
 step "UI in a browser"
 if [ -x "${CHROMIUM:-/usr/bin/chromium}" ]; then (cd ui && npm run --silent e2e); else echo "skipped: no Chromium here"; fi
-if [ "$(uname -s)" = Linux ] && [ -x tests/app/run.sh ]; then
+step "The endpoint and the official clients"
+tests/api/run.sh
+if [ "$(uname -s)" = Linux ]; then
   step "The app in a window"
+  cargo build --quiet -p mobile-app
   tests/app/run.sh
 fi

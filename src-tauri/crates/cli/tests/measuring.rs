@@ -213,7 +213,7 @@ fn calibrate_says_when_nothing_is_good_enough() {
 #[test]
 fn ctrl_c_keeps_what_was_measured() {
     let home = home();
-    let text = file(&home, "text.txt", &STORY.repeat(40));
+    let text = file(&home, "text.txt", &STORY.repeat(8));
     let result = home.path().join("result.json");
     let program = assert_cmd::cargo::cargo_bin("mobile");
     let mut child = std::process::Command::new(program)

@@ -1,0 +1,5 @@
+//! Reads `tauri.conf.json` and checks the capabilities.
+
+fn main() {
+    tauri_build::build();
+}

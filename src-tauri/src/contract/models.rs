@@ -1,0 +1,104 @@
+//! The library of models and what the engine holds.
+
+use serde::Serialize;
+
+use crate::error::CommandError;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum FitVerdict {
+    Fits,
+    Streamed,
+    TooLarge,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct FitLine {
+    pub(crate) label: &'static str,
+    pub(crate) bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Fit {
+    pub(crate) verdict: FitVerdict,
+    pub(crate) lines: Vec<FitLine>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PullStatus {
+    Running,
+    Paused,
+    Verifying,
+    Failed,
+    Done,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PullProgress {
+    pub(crate) status: PullStatus,
+    pub(crate) file: String,
+    pub(crate) bytes: u64,
+    pub(crate) total: u64,
+    pub(crate) bytes_per_second: Option<f64>,
+    pub(crate) seconds_left: Option<f64>,
+    pub(crate) error: Option<CommandError>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ModelEntry {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) family: String,
+    pub(crate) quantization: String,
+    pub(crate) experts: u64,
+    pub(crate) top_k: u64,
+    pub(crate) parameters: u64,
+    pub(crate) bytes: u64,
+    pub(crate) context_tokens: u64,
+    pub(crate) installed: bool,
+    pub(crate) embedded: bool,
+    pub(crate) fit: Option<Fit>,
+    pub(crate) pull: Option<PullProgress>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum EngineStatus {
+    Empty,
+    Loading,
+    Ready,
+    Error,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EngineState {
+    pub(crate) state: EngineStatus,
+    pub(crate) model: Option<String>,
+    pub(crate) progress: Option<f64>,
+    pub(crate) memory_bytes: Option<usize>,
+    pub(crate) message: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum MemoryMode {
+    Resident,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MemoryPlan {
+    pub(crate) total_bytes: u64,
+    pub(crate) available_bytes: u64,
+    pub(crate) dense_bytes: u64,
+    pub(crate) kv_bytes: u64,
+    pub(crate) expert_bytes: u64,
+    pub(crate) resident_expert_bytes: u64,
+    pub(crate) resident_experts: u64,
+    pub(crate) total_experts: u64,
+    pub(crate) mode: MemoryMode,
+}

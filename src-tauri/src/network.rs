@@ -1,0 +1,216 @@
+//! The endpoint for other programs, and who can reach it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mobile_service::{Handle, KeyError, Keys, ServeError, Service, ServiceConfig, StoredKey};
+use sysinfo::Networks;
+use tauri::{AppHandle, Manager as _};
+use tokio::sync::Mutex;
+
+use crate::contract::{KeyEntry, LanSettings, NetworkStatus, NetworkUrl, NewKey};
+use crate::error::{CommandError, Result};
+use crate::state::Shell;
+use crate::storage::{self, Stored};
+use crate::{actions, tray};
+
+/// The port of an endpoint that ends is free within this many attempts.
+const ATTEMPTS: u32 = 20;
+
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The running endpoint and its keys.
+#[derive(Debug)]
+pub(crate) struct Network {
+    path: PathBuf,
+    keys: Keys,
+    running: Mutex<Option<Handle>>,
+}
+
+impl Network {
+    pub(crate) fn new(data: &Path) -> Self {
+        let path = data.join("keys.json");
+        let stored = match storage::read::<Vec<StoredKey>>(&path) {
+            Ok(Stored::Found(keys)) => keys,
+            Ok(Stored::Absent | Stored::SetAside(_)) => Vec::new(),
+            Err(error) => {
+                tracing::error!("no keys: {error}");
+                Vec::new()
+            }
+        };
+        Self { path, keys: Keys::new(stored), running: Mutex::default() }
+    }
+
+    pub(crate) fn keys(&self) -> Vec<KeyEntry> {
+        self.keys.stored().iter().map(entry).collect()
+    }
+
+    pub(crate) fn create_key(&self, name: &str) -> Result<NewKey> {
+        let secret = self.keys.create(name.trim())?;
+        let stored = self.keys.stored();
+        self.store(&stored)?;
+        let key = stored.iter().find(|key| key.name == name.trim()).map(entry);
+        let key = key.ok_or_else(|| CommandError::new("not_found", "the key was revoked at once"))?;
+        Ok(NewKey { key, secret })
+    }
+
+    pub(crate) fn revoke_key(&self, id: &str) -> Result<()> {
+        self.keys.revoke(id);
+        self.store(&self.keys.stored())
+    }
+
+    fn store(&self, keys: &[StoredKey]) -> Result<()> {
+        storage::write(&self.path, &keys).map_err(|e| CommandError::disk(format!("the keys were not saved: {e}")))
+    }
+
+    /// Listens as the settings say, in place of how it did before.
+    async fn listen(&self, shell: &Shell, lan: LanSettings) -> Result<()> {
+        let mut running = self.running.lock().await;
+        if let Some(before) = running.take() {
+            before.close();
+        }
+        let config = || ServiceConfig {
+            address: address(lan),
+            require_key: lan.require_key,
+            keys: self.keys.clone(),
+            hardware: serde_json::to_value(shell.models.machine()).unwrap_or_default(),
+            ..ServiceConfig::default()
+        };
+        let mut attempts = 1;
+        *running = Some(loop {
+            match Service::new(config(), shell.slot.clone()).start().await {
+                Ok(handle) => break handle,
+                Err(_) if attempts < ATTEMPTS => tokio::time::sleep(PAUSE).await,
+                Err(error) => return Err(error.into()),
+            }
+            attempts += 1;
+        });
+        Ok(())
+    }
+
+    pub(crate) async fn status(&self, lan: LanSettings) -> NetworkStatus {
+        let running = self.running.lock().await;
+        let port = running.as_ref().map_or(lan.port, |handle| handle.address().port());
+        let shared = running.as_ref().is_some_and(Handle::is_lan);
+        NetworkStatus {
+            listening: running.is_some(),
+            lan: shared,
+            port,
+            urls: if running.is_some() { urls(port, shared) } else { Vec::new() },
+            clients: Vec::new(),
+            nodes: Vec::new(),
+        }
+    }
+}
+
+/// Starts the endpoint, or starts it anew after its settings changed, and says so where it cannot be.
+pub(crate) async fn start(app: AppHandle) {
+    if let Err(error) = restart(&app).await {
+        actions::notify(&app, "MoBiLE cannot be reached by other programs", &error.message);
+    }
+}
+
+/// Opens the endpoint to the local network or closes it again; nothing changes where that fails.
+pub(crate) async fn set_lan(app: &AppHandle, enabled: bool) -> Result<NetworkStatus> {
+    let shell = app.state::<Shell>();
+    let before = shell.settings.get();
+    let now = LanSettings { enabled, ..before.lan };
+    shell.settings.set(crate::contract::Settings { lan: now, ..before.clone() })?;
+    if let Err(error) = restart(app).await {
+        shell.settings.set(before)?;
+        start(app.clone()).await;
+        return Err(error);
+    }
+    actions::tell(app, "settings", actions::settings(app));
+    Ok(shell.network.status(now).await)
+}
+
+async fn restart(app: &AppHandle) -> Result<()> {
+    let shell = app.state::<Shell>();
+    let lan = shell.settings.get().lan;
+    let listening = shell.network.listen(&shell, lan).await;
+    actions::tell(app, "network", shell.network.status(lan).await);
+    tray::refresh(app);
+    listening
+}
+
+fn address(lan: LanSettings) -> SocketAddr {
+    let ip = if lan.enabled { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+    SocketAddr::from((ip, lan.port))
+}
+
+/// Where the endpoint can be reached: this computer first, then each network it is on.
+fn urls(port: u16, shared: bool) -> Vec<NetworkUrl> {
+    let url = |interface: &str, ip: IpAddr| NetworkUrl {
+        interface: interface.to_owned(),
+        url: format!("http://{}", SocketAddr::from((ip, port))),
+    };
+    let mut urls = vec![url("This computer", Ipv4Addr::LOCALHOST.into())];
+    if shared {
+        match Networks::new_with_refreshed_list() {
+            Ok(networks) => {
+                let mut others: Vec<_> = networks
+                    .iter()
+                    .flat_map(|(name, data)| data.ip_networks().iter().map(move |network| (name, network.addr)))
+                    .filter(|(_, ip)| ip.is_ipv4() && !ip.is_loopback())
+                    .map(|(name, ip)| url(&name.to_string_lossy(), ip))
+                    .collect();
+                others.sort_by(|a, b| a.interface.cmp(&b.interface));
+                urls.extend(others);
+            }
+            Err(error) => tracing::warn!("the networks of this computer are not known: {error}"),
+        }
+    }
+    urls
+}
+
+fn entry(key: &StoredKey) -> KeyEntry {
+    // Names are unique; when a key was last used is not kept.
+    let StoredKey { name, created, .. } = key;
+    KeyEntry { id: name.clone(), name: name.clone(), created_at: created * 1000, last_used_at: None }
+}
+
+impl From<ServeError> for CommandError {
+    fn from(error: ServeError) -> Self {
+        Self::new("port", error)
+    }
+}
+
+impl From<KeyError> for CommandError {
+    fn from(error: KeyError) -> Self {
+        Self::new("invalid", error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_lan_opens_the_endpoint_to_others() {
+        let lan = LanSettings::default();
+        assert!(address(lan).ip().is_loopback());
+        assert!(address(LanSettings { enabled: true, ..lan }).ip().is_unspecified());
+        assert_eq!(
+            urls(8090, false),
+            [NetworkUrl { interface: "This computer".to_owned(), url: "http://127.0.0.1:8090".to_owned() }]
+        );
+    }
+
+    #[test]
+    fn keys_outlive_the_app_and_secrets_do_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let network = Network::new(folder.path());
+        let made = network.create_key(" Gateway ").expect("made");
+        assert_eq!(network.create_key("Gateway").expect_err("taken").code, "invalid");
+        let text = std::fs::read_to_string(folder.path().join("keys.json")).expect("stored");
+        assert!(!text.contains(&made.secret));
+        let again = Network::new(folder.path());
+        assert_eq!(again.keys(), [made.key.clone()]);
+        assert!(again.keys.accept(&made.secret));
+        again.revoke_key(&made.key.id).expect("revoked");
+        assert!(Network::new(folder.path()).keys().is_empty());
+    }
+}

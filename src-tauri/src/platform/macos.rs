@@ -1,0 +1,57 @@
+//! macOS: an app of the menu bar, not of the Dock, with the system's own materials.
+
+use objc2_app_kit::{NSColor, NSColorSpace};
+use tauri::utils::config::WindowEffectsConfig;
+use tauri::window::{Effect, EffectState};
+use tauri::{ActivationPolicy, TitleBarStyle};
+
+use super::Builder;
+use crate::contract::Look;
+
+/// Whether the chat hides when something else is clicked.
+pub(crate) const POPOVER: bool = true;
+
+pub(crate) fn prepare(app: &mut tauri::App) {
+    app.set_activation_policy(ActivationPolicy::Accessory);
+}
+
+/// A popover: no title bar, above other windows, on whichever space is in front.
+pub(crate) fn dress_chat(window: Builder<'_>) -> Builder<'_> {
+    window
+        .decorations(false)
+        .always_on_top(true)
+        .visible_on_all_workspaces(true)
+        .accept_first_mouse(true)
+        .transparent(true)
+        .effects(material(Effect::Popover, Some(12.0)))
+}
+
+/// A window whose title bar lies over its sidebar.
+pub(crate) fn dress_settings(window: Builder<'_>) -> Builder<'_> {
+    window
+        .title_bar_style(TitleBarStyle::Overlay)
+        .hidden_title(true)
+        .transparent(true)
+        .effects(material(Effect::WindowBackground, None))
+}
+
+pub(crate) fn look() -> Look {
+    Look { accent: accent(), vibrancy: true }
+}
+
+fn material(effect: Effect, radius: Option<f64>) -> WindowEffectsConfig {
+    WindowEffectsConfig {
+        effects: vec![effect],
+        state: Some(EffectState::FollowsWindowActiveState),
+        radius,
+        color: None,
+    }
+}
+
+/// The user's accent colour as `#rrggbb`.
+fn accent() -> Option<String> {
+    let color = NSColor::controlAccentColor().colorUsingColorSpace(&NSColorSpace::sRGBColorSpace())?;
+    let byte = |component: f64| (component.clamp(0.0, 1.0) * 255.0).round() as u8;
+    let [red, green, blue] = [color.redComponent(), color.greenComponent(), color.blueComponent()].map(byte);
+    Some(format!("#{red:02x}{green:02x}{blue:02x}"))
+}

@@ -1,0 +1,217 @@
+// The app in a real window: the debug build, its own web view, the embedded model.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { access, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, afterEach, before, test } from 'node:test';
+import { Session, freePort, keys, startDriver, until } from './webdriver.mjs';
+
+const { APP, TAURI_DRIVER, SHOTS } = process.env;
+const message = 'textarea[aria-label="Message"]';
+const answer = '.answer .markdown';
+const done = '.answer[aria-busy="false"] footer';
+
+let home, env, driver, session;
+
+before(async () => {
+  home = await mkdtemp(join(tmpdir(), 'mobile-app-'));
+  env = { ...process.env, HOME: home, MOBILE_HOME: join(home, 'app'), HF_HOME: join(home, 'hub') };
+  for (const name of ['CONFIG', 'DATA', 'CACHE']) env[`XDG_${name}_HOME`] = join(home, name.toLowerCase());
+  await mkdir(env.MOBILE_HOME);
+  const lan = { enabled: false, port: await freePort(), requireKey: true };
+  await writeFile(join(env.MOBILE_HOME, 'settings.json'), JSON.stringify({ lan }));
+  if (SHOTS) await mkdir(SHOTS, { recursive: true });
+  driver = await startDriver(TAURI_DRIVER, env);
+});
+
+after(async () => {
+  await driver?.stop();
+  await rm(home, { recursive: true, force: true });
+});
+
+afterEach(async () => {
+  await session?.close();
+  session = undefined;
+});
+
+async function start() {
+  session = await Session.open(driver.url, APP, ['--show']);
+  await session.find(message);
+  await ready();
+}
+
+const ready = () =>
+  until('the model is ready', async () => (await session.invoke('engine_state')).state === 'ready', 30_000);
+
+async function ask(text) {
+  await session.type(message, text);
+  await session.click('button[aria-label="Send"]:not([disabled])');
+}
+
+async function shot(name) {
+  if (SHOTS) await session.screenshot(join(SHOTS, `${name}.png`));
+}
+
+const invoke = (command, args) => session.invoke(command, args);
+
+async function exists(path) {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+test('an answer streams in from the embedded model', async () => {
+  await start();
+  await shot('empty');
+  assert.equal((await invoke('engine_state')).model, 'olmoe-tiny');
+  await ask('Tell me a story about a fox.');
+  // It grows while it is being written.
+  const early = await until('the first words', async () => (await session.text(answer)) || null);
+  await session.find(done, 30_000);
+  const whole = await session.text(answer);
+  assert.ok(whole.length > early.length, `${early} … ${whole}`);
+  await until('the summary', async () => /\d tok\/s/.test(await session.text('.answer footer')));
+  await shot('answer');
+});
+
+test('the conversation is there again after a restart', async () => {
+  await start();
+  await session.click('button[aria-label="Conversations"]');
+  const list = await until('the list', async () => {
+    const found = await invoke('conversations_list');
+    return found.length > 0 && found;
+  });
+  assert.equal(list[0].title, 'Tell me a story about a fox.');
+  const kept = await invoke('conversation_get', { id: list[0].id });
+  assert.equal(kept.messages.length, 2);
+  assert.equal(kept.messages[1].tokens.map((token) => token.text).join(''), kept.messages[1].content);
+  assert.ok((await invoke('conversations_search', { query: 'FOX' })).length === 1);
+  await until('the title is listed', async () => {
+    const listed = await session.run('return document.body.innerText');
+    return listed.includes('Tell me a story about a fox.');
+  });
+});
+
+test('a threshold that changes while an answer streams changes the rest of it', async () => {
+  await start();
+  const settings = await invoke('settings_get');
+  const policy = { ...settings.policy, kind: 'mobile', gamma: 0 };
+  await invoke('settings_set', {
+    settings: { ...settings, policy, chat: { ...settings.chat, temperature: 0, maxTokens: 400 } },
+  });
+  await session.run('location.reload()');
+  await session.find(message);
+  await ready();
+  await session.click('button[aria-label="Options for this conversation"]');
+  await ask('Count from one to fifty, then tell me a long story about the sea.');
+  await until('the first words', async () => (await session.text(answer)) || null);
+  await session.type('input[type="range"][aria-valuetext*="γ"]', keys.end);
+  await session.find(done, 45_000);
+  const [{ id }] = await invoke('conversations_list');
+  const kept = await until('the answer is kept', async () => {
+    const found = await invoke('conversation_get', { id });
+    return found.messages[1]?.stats && found;
+  });
+  assert.equal(kept.policy.gamma, 1);
+  const decisions = kept.messages[1].tokens.map((token) => token.decision);
+  const turn = decisions.indexOf('fallback');
+  assert.ok(turn > 1, 'little tokens first, then some that were computed again');
+  // The first token comes from the prompt, which all experts read.
+  assert.ok(decisions.slice(1, turn).every((decision) => decision === 'little'));
+  const { importantTokens, unimportantTokens, tokensGenerated } = kept.messages[1].stats;
+  assert.equal(importantTokens + unimportantTokens, tokensGenerated);
+});
+
+test('an answer can be stopped', async () => {
+  await start();
+  await ask('Tell me a very long story.');
+  await until('the first words', async () => (await session.text(answer)) || null);
+  await session.click('button[aria-label="Stop"]');
+  await until('it stopped', async () => (await session.text('.answer footer')).includes('Stopped'), 5_000);
+});
+
+test('settings are kept, and refused where they make no sense', async () => {
+  await start();
+  const settings = await invoke('settings_get');
+  const policy = { ...settings.policy, kind: 'mobile', gamma: 0.55 };
+  const kept = await invoke('settings_set', { settings: { ...settings, policy, appearance: 'dark' } });
+  assert.deepEqual(kept.policy, policy);
+  await shot('dark');
+  await assert.rejects(
+    invoke('settings_set', { settings: { ...kept, lan: { ...kept.lan, port: 80 } } }),
+    { code: 'invalid' },
+  );
+  await session.close();
+  await start();
+  assert.deepEqual(await invoke('settings_get'), kept);
+  await invoke('settings_set', { settings: { ...kept, appearance: 'light' } });
+});
+
+test('the settings window opens at its page', async () => {
+  await start();
+  const [chat] = await session.handles();
+  await invoke('window_open', { window: 'settings', page: 'policy' });
+  const handle = await until('a second window', async () => (await session.handles()).find((h) => h !== chat));
+  await session.switchTo(handle);
+  await session.find('nav a[aria-current="page"][href="#settings/policy"]');
+  for (const page of ['models', 'policy', 'memory', 'network', 'general', 'live']) {
+    await session.click(`nav a[href="#settings/${page}"]`);
+    await session.find(`nav a[aria-current="page"][href="#settings/${page}"]`);
+    await shot(`settings-${page}`);
+  }
+});
+
+test('the endpoint answers this computer, and others only while it is shared', async () => {
+  await start();
+  const health = (url) => fetch(`${url}/health`, { signal: AbortSignal.timeout(2_000) });
+  const closed = await until('it listens', async () => {
+    const status = await invoke('network_status');
+    return status.listening && status;
+  });
+  assert.equal(closed.lan, false);
+  assert.equal((await (await health(closed.urls[0].url)).json()).model, 'olmoe-tiny');
+  const open = await invoke('lan_set', { enabled: true });
+  assert.equal(open.lan, true);
+  const [, other] = open.urls;
+  if (other) assert.equal((await health(other.url)).ok, true);
+  await invoke('lan_set', { enabled: false });
+  if (other) await assert.rejects(health(other.url));
+  const { key, secret } = await invoke('key_create', { name: 'Gateway' });
+  assert.ok(secret.length > 20);
+  assert.deepEqual(await invoke('keys_list'), [key]);
+  await invoke('key_revoke', { id: key.id });
+  assert.deepEqual(await invoke('keys_list'), []);
+});
+
+test('starting at login is a file that comes and goes', async () => {
+  await start();
+  const file = join(env.XDG_CONFIG_HOME, 'autostart', 'MoBiLE.desktop');
+  const other = join(home, '.config', 'autostart', 'MoBiLE.desktop');
+  const there = async () => (await exists(file)) || (await exists(other));
+  assert.equal(await there(), false);
+  await invoke('autostart_set', { enabled: true });
+  assert.equal(await there(), true);
+  assert.equal((await invoke('settings_get')).autostart, true);
+  await invoke('autostart_set', { enabled: false });
+  assert.equal(await there(), false);
+});
+
+test('a second start ends at once and leaves the first alone', async () => {
+  await start();
+  const second = spawn(APP, [], { env, stdio: 'ignore' });
+  const [code] = await Promise.race([once(second, 'exit'), until('it ends', () => null, 10_000)]);
+  assert.equal(code, 0);
+  assert.equal((await invoke('engine_state')).state, 'ready');
+});
+
+test('damaged settings are set aside', async () => {
+  const file = join(env.MOBILE_HOME, 'settings.json');
+  await writeFile(file, '{"policy": ');
+  await start();
+  assert.equal((await invoke('settings_get')).policy.gamma, 0.7);
+  assert.equal(await readFile(`${file}.corrupt`, 'utf8'), '{"policy": ');
+  assert.ok((await invoke('conversations_list')).length >= 1);
+});
