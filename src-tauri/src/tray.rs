@@ -102,19 +102,18 @@ pub(crate) fn follow(app: AppHandle) {
 }
 
 fn set_now(app: &AppHandle, text: &str) -> tauri::Result<()> {
-    let shown = app.state::<Shown>();
-    let now = shown.now.lock().unwrap_or_else(PoisonError::into_inner);
-    now.as_ref().map_or(Ok(()), |item| item.set_text(text))
+    // The main thread changes the item and may itself be waiting for the lock, so it is not held meanwhile.
+    let now = app.state::<Shown>().now.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    now.map_or(Ok(()), |item| item.set_text(text))
 }
 
 fn set_mood(app: &AppHandle, mood: Mood) -> tauri::Result<()> {
     let Some(tray) = app.tray_by_id(ID) else { return Ok(()) };
     let shown = app.state::<Shown>();
-    let mut before = shown.mood.lock().unwrap_or_else(PoisonError::into_inner);
-    if *before != mood {
+    let before = std::mem::replace(&mut *shown.mood.lock().unwrap_or_else(PoisonError::into_inner), mood);
+    if before != mood {
         tray.set_icon(Some(icon(mood)))?;
         tray.set_icon_as_template(true)?;
-        *before = mood;
     }
     Ok(())
 }

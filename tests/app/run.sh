@@ -13,7 +13,7 @@ export APP TAURI_DRIVER
 # A virtual display has no graphics card.
 export WEBKIT_DISABLE_COMPOSITING_MODE=1 LIBGL_ALWAYS_SOFTWARE=1
 # WebKit takes the locale C for a language, and has none of that name.
-export LC_ALL=en_US.UTF-8
+locale=en_US.UTF-8
 # Without a window manager no window is ever in front, and WebKit draws none that is not.
-exec timeout --kill-after=5 120 xvfb-run --auto-servernum --server-args='-screen 0 1280x900x24' \
+exec timeout --kill-after=5 120 env LC_ALL=$locale xvfb-run --auto-servernum --server-args='-screen 0 1280x900x24' \
   dbus-run-session -- sh -c 'openbox & exec node --test --test-concurrency=1 tests/app/'

@@ -126,7 +126,7 @@ fn eval_refuses_what_it_cannot_read() {
         assert!(out.is_empty() && parts.iter().all(|p| err.contains(p)), "{err}");
     };
     refused(mobile(&home).args(["eval", "/no/such/file.txt"]), &["/no/such/file.txt"]);
-    refused(&mut mobile(&home).args(["eval"]), &["--chat"]);
+    refused(mobile(&home).arg("eval"), &["--chat"]);
     let good = r#"{"messages": [{"role": "user", "content": "Hello"}], "reference": "Hi"}"#;
     let chat = file(&home, "bad.jsonl", &format!("{good}\n{{\"messages\": []}}\n"));
     refused(mobile(&home).arg("eval").arg("--chat").arg(chat), &["bad.jsonl, line 2", "reference"]);
