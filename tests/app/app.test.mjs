@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { access, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { access, mkdir, mkdtemp, readFile, readdir, readlink, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
@@ -31,10 +31,26 @@ after(async () => {
   await rm(home, { recursive: true, force: true });
 });
 
-afterEach(async () => {
+afterEach(stop);
+
+async function stop() {
   await session?.close();
   session = undefined;
-});
+  // The driver does not wait for the app to end, and what starts before that takes itself for a second instance.
+  await until('the app has ended', async () => !(await runs()));
+}
+
+/** Whether an app of this test is there. */
+async function runs() {
+  const owned = async (id) => (await readFile(`/proc/${id}/environ`, 'utf8')).includes(env.MOBILE_HOME);
+  const program = async (id) => (await readlink(`/proc/${id}/exe`)) === APP;
+  const ids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
+  const found = await Promise.all(ids.map(async (id) => (await program(id)) && (await owned(id))).map(orFalse));
+  return found.includes(true);
+}
+
+/** A process may end while it is looked at. */
+const orFalse = (question) => question.catch(() => false);
 
 async function start() {
   session = await Session.open(driver.url, APP, ['--show']);
@@ -144,7 +160,7 @@ test('settings are kept, and refused where they make no sense', async () => {
     invoke('settings_set', { settings: { ...kept, lan: { ...kept.lan, port: 80 } } }),
     { code: 'invalid' },
   );
-  await session.close();
+  await stop();
   await start();
   assert.deepEqual(await invoke('settings_get'), kept);
   await invoke('settings_set', { settings: { ...kept, appearance: 'light' } });

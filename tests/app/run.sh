@@ -10,8 +10,6 @@ driver=$tools/bin/tauri-driver
 [ -x "$driver" ] || env -u CARGO_TARGET_DIR cargo install --quiet --locked tauri-driver --version 2.1.0 --root "$tools"
 TAURI_DRIVER=$(realpath "$driver")
 export APP TAURI_DRIVER
-# A virtual display has no graphics card.
-export WEBKIT_DISABLE_COMPOSITING_MODE=1 LIBGL_ALWAYS_SOFTWARE=1
 # WebKit takes the locale C for a language, and has none of that name.
 locale=en_US.UTF-8
 # Without a window manager no window is ever in front, and WebKit draws none that is not.

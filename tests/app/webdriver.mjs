@@ -119,13 +119,17 @@ export class Session {
 }
 
 async function request(method, url, body) {
-  const answer = await fetch(url, {
+  const command = `${method} ${url.replace(/^.*\/session\/[^/]*/, '')}`;
+  const sent = fetch(url, {
     method,
     headers: { 'content-type': 'application/json' },
     body: body && JSON.stringify(body),
-    signal: AbortSignal.timeout(30_000),
+    signal: AbortSignal.timeout(20_000),
+  });
+  const answer = await sent.catch((cause) => {
+    throw new Error(`${command}: ${cause.message}`, { cause });
   });
   const { value } = await answer.json();
-  if (!answer.ok) throw new Error(`${value.error}: ${value.message}`);
+  if (!answer.ok) throw new Error(`${command}: ${value.error}: ${value.message}`);
   return value;
 }

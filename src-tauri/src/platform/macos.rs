@@ -2,7 +2,7 @@
 
 use objc2_app_kit::{NSColor, NSColorSpace};
 use tauri::utils::config::WindowEffectsConfig;
-use tauri::window::{Effect, EffectState};
+use tauri::window::{Effect, EffectState, EffectsBuilder};
 use tauri::{ActivationPolicy, TitleBarStyle};
 
 use super::Builder;
@@ -40,11 +40,10 @@ pub(crate) fn look() -> Look {
 }
 
 fn material(effect: Effect, radius: Option<f64>) -> WindowEffectsConfig {
-    WindowEffectsConfig {
-        effects: vec![effect],
-        state: Some(EffectState::FollowsWindowActiveState),
-        radius,
-        color: None,
+    let effects = EffectsBuilder::new().effect(effect).state(EffectState::FollowsWindowActiveState);
+    match radius {
+        Some(radius) => effects.radius(radius).build(),
+        None => effects.build(),
     }
 }
 

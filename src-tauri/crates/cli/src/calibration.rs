@@ -108,7 +108,7 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> 
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let written = || {
         fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        let mut file = readable_by_others(&mut tempfile::Builder::new()).tempfile_in(folder)?;
         serde_json::to_writer_pretty(&mut file, value)?;
         file.write_all(b"\n")?;
         file.as_file().sync_all()?;
@@ -116,6 +116,16 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> 
         Ok(())
     };
     written().map_err(|e: io::Error| named(path, &e))
+}
+
+/// As any file that a program writes: temporary ones are private otherwise.
+fn readable_by_others<'a, 'b>(builder: &'a mut tempfile::Builder<'b, 'b>) -> &'a mut tempfile::Builder<'b, 'b> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    builder
 }
 
 /// The threshold stored for a model on this machine. A file that cannot be used is said and otherwise ignored.
