@@ -208,7 +208,7 @@ mod tests {
         let text = std::fs::read_to_string(folder.path().join("keys.json")).expect("stored");
         assert!(!text.contains(&made.secret));
         let again = Network::new(folder.path());
-        assert_eq!(again.keys(), [made.key.clone()]);
+        assert_eq!(again.keys(), std::slice::from_ref(&made.key));
         assert!(again.keys.accept(&made.secret));
         again.revoke_key(&made.key.id).expect("revoked");
         assert!(Network::new(folder.path()).keys().is_empty());

@@ -1,13 +1,15 @@
 // The app in a real window: the debug build, its own web view, the embedded model.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { access, mkdir, mkdtemp, readFile, readdir, readlink, rm, writeFile } from 'node:fs/promises';
+import { access, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
+import { promisify } from 'node:util';
 import { Session, freePort, keys, startDriver, until } from './webdriver.mjs';
 
+const execute = promisify(execFile);
 const { APP, TAURI_DRIVER, SHOTS } = process.env;
 const message = 'textarea[aria-label="Message"]';
 const answer = '.answer .markdown';
@@ -40,17 +42,12 @@ async function stop() {
   await until('the app has ended', async () => !(await runs()));
 }
 
-/** Whether an app of this test is there. */
+/** Whether an app has the name by which a second instance knows that there is a first. */
 async function runs() {
-  const owned = async (id) => (await readFile(`/proc/${id}/environ`, 'utf8')).includes(env.MOBILE_HOME);
-  const program = async (id) => (await readlink(`/proc/${id}/exe`)) === APP;
-  const ids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
-  const found = await Promise.all(ids.map(async (id) => (await program(id)) && (await owned(id))).map(orFalse));
-  return found.includes(true);
+  const bus = ['--session', '--print-reply', '--dest=org.freedesktop.DBus', '/', 'org.freedesktop.DBus.NameHasOwner'];
+  const { stdout } = await execute('dbus-send', [...bus, 'string:com.cherokee.mobile.SingleInstance']);
+  return stdout.includes('true');
 }
-
-/** A process may end while it is looked at. */
-const orFalse = (question) => question.catch(() => false);
 
 async function start() {
   session = await Session.open(driver.url, APP, ['--show']);

@@ -13,6 +13,7 @@ use crate::checkpoint::{Bits, Config, Loader, Tensors};
 use crate::decode::{Control, Generation, Job, Request, Scheduler, Shared};
 use crate::device::{Compute, ComputeDevice};
 use crate::error::{Error, Result};
+use crate::exit;
 use crate::families::Spec;
 use crate::model::Model;
 use crate::policy::{Choice, Decision, little};
@@ -298,6 +299,7 @@ fn wait<T>(mut receiver: oneshot::Receiver<T>) -> Result<T> {
 }
 
 fn load(options: &LoadOptions, mut progress: impl FnMut(Progress)) -> Result<(Loaded, ModelInfo)> {
+    let _working = exit::working();
     let started = Instant::now();
     let folder = &options.folder;
     let config = Config::open(&existing(folder)?.join("config.json"))?;
@@ -311,6 +313,7 @@ fn load(options: &LoadOptions, mut progress: impl FnMut(Progress)) -> Result<(Lo
     let loader = Loader { tensors: &tensors, config: &config, dtype: compute.dtype(), quantize };
     let model = Model::load(&loader, &spec, &mut |done, total| progress(Progress { done, total }))?;
     mlx_rs::memory::clear_cache()?;
+    exit::guard();
 
     let context = options.context.map_or(config.context, |c| c.min(config.context)).max(1);
     let name = options

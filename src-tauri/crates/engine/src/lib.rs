@@ -23,6 +23,7 @@ mod decode;
 mod device;
 mod engine;
 mod error;
+mod exit;
 mod experts;
 mod families;
 mod kv;

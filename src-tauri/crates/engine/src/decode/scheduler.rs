@@ -15,6 +15,7 @@ use super::sequence::{End, Figures, Sequence};
 use crate::auto::{Auto, Plan, would_fall_back};
 use crate::engine::{Live, Loaded};
 use crate::error::{Error, Result};
+use crate::exit;
 use crate::model::{Batch, Logits};
 use crate::policy::{Choice, Decision, Policy, Verdict, can_halve};
 use crate::statistics::{Counters, Statistics};
@@ -67,12 +68,15 @@ impl Scheduler {
 
     pub(crate) fn run(mut self) {
         while self.admit() {
+            let _working = exit::working();
             self.drop_abandoned();
             if let Err((rows, error)) = self.step() {
                 self.fail(&rows, &error);
             }
             self.retire();
         }
+        let _working = exit::working();
+        drop(self);
     }
 
     /// Takes in waiting requests, and waits for one when there is nothing to do. False when all is over.
@@ -95,6 +99,7 @@ impl Scheduler {
     }
 
     fn start(&mut self, job: Job) {
+        let _working = exit::working();
         let reused = if job.request.reuse_prefix { self.prefixes.take(&job.request.prompt) } else { None };
         let text = self.loaded.text.stream(job.request.stop.clone());
         self.sequences.push(Sequence::start(job, text, reused, self.loaded.model.cache()));
