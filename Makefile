@@ -1,3 +1,6 @@
+# The scripts that the rules source are Bash's.
+SHELL := /bin/bash
+
 .PHONY: run test setup chat lint format clean
 
 ## Sets everything up and shows the program at work (the app; in a terminal without a display an answer).
