@@ -11,7 +11,7 @@ prefix=$root/target/mlx
 config=$root/.cargo/config.toml
 bindgen_version=0.72.1
 
-stamp=$(cat "$here"/* "$root/Cargo.lock" | sha256sum | cut -d' ' -f1)-$root
+stamp=$( (cat "$here"/*; grep -A 3 '^name = "mlx-sys"' "$root/Cargo.lock") | sha256sum | cut -d' ' -f1)-$root
 if [ "$(cat "$prefix/stamp" 2>/dev/null)" = "$stamp" ] && [ -e "$config" ]; then exit 0; fi
 echo "Preparing MLX for Linux in target/mlx (once, about two minutes)"
 mkdir -p "$prefix/lib" "$root/.cargo"
