@@ -80,17 +80,35 @@ pub fn convert(source: &Path, target: &Path, bits: Bits, mut progress: impl FnMu
         write_json(&partial.join("model.safetensors.index.json"), &index)?;
     }
     write_config(&config.fields, &partial.join("config.json"), bits)?;
-    for name in COMPANIONS.iter().filter(|n| source.join(n).exists()) {
-        // Contents, not permissions: the source may be read-only.
-        let text = std::fs::read(source.join(name)).map_err(Error::read(source.join(name)))?;
-        std::fs::write(partial.join(name), text).map_err(Error::write(partial.join(name)))?;
-    }
+    copy_companions(source, &partial)?;
     std::fs::rename(&partial, target).map_err(Error::write(target))?;
     Ok(Converted { bytes, files, bits_per_weight: f64::from(bits.bits) + 32.0 / f64::from(bits.group_size) })
 }
 
+/// Copies tokenizer, template and generation settings: their contents, not their permissions, which may be read-only.
+pub(crate) fn copy_companions(source: &Path, target: &Path) -> Result<()> {
+    for name in COMPANIONS.iter().filter(|n| source.join(n).exists()) {
+        let text = std::fs::read(source.join(name)).map_err(Error::read(source.join(name)))?;
+        std::fs::write(target.join(name), text).map_err(Error::write(target.join(name)))?;
+    }
+    Ok(())
+}
+
+/// Writes the tensors that `wanted` names to `model.safetensors` in `folder`, as they are.
+pub(crate) fn write_as_stored(tensors: &Tensors, wanted: impl Fn(&str) -> bool, folder: &Path) -> Result<()> {
+    let mut names: Vec<&str> = tensors.names().filter(|name| wanted(name)).collect();
+    names.sort_unstable();
+    let entry = |name: &str| {
+        let (shape, dtype) = (tensors.shape(name)?.to_vec(), tensors.dtype(name)?);
+        let sources = vec![name.to_owned()];
+        Ok(Entry { name: name.to_owned(), dtype, source_shape: shape.clone(), shape, sources, part: Part::AsStored })
+    };
+    let entries = names.into_iter().map(entry).collect::<Result<_>>()?;
+    write_shard(tensors, entries, Bits::new(4), &folder.join("model.safetensors"))
+}
+
 /// Where an unfinished conversion to `target` lies.
-fn partial_of(target: &Path) -> PathBuf {
+pub(crate) fn partial_of(target: &Path) -> PathBuf {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     target.with_file_name(format!(".{name}.partial"))
 }
@@ -319,7 +337,7 @@ fn item_bytes(dtype: Dtype) -> usize {
 }
 
 /// The array's bytes, row by row.
-fn bytes_of(array: &Array) -> Result<Vec<u8>> {
+pub(crate) fn bytes_of(array: &Array) -> Result<Vec<u8>> {
     let array = array.contiguous()?;
     Ok(match array.dtype() {
         Dtype::Uint32 => bytemuck::cast_slice(array.try_as_slice::<u32>()?).to_vec(),
@@ -337,6 +355,6 @@ fn write_config(fields: &Fields, path: &Path, bits: Bits) -> Result<()> {
     write_json(path, &Value::Object(config))
 }
 
-fn write_json(path: &Path, value: &Value) -> Result<()> {
+pub(crate) fn write_json(path: &Path, value: &Value) -> Result<()> {
     std::fs::write(path, format!("{value:#}\n")).map_err(Error::write(path))
 }

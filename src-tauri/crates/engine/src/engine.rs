@@ -1,6 +1,8 @@
 //! The engine as the rest of the program sees it: load a model, submit requests, look at what happens.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -14,10 +16,11 @@ use crate::decode::{Control, Generation, Job, Request, Scheduler, Shared};
 use crate::device::{Compute, ComputeDevice};
 use crate::error::{Error, Result};
 use crate::exit;
+use crate::experts::{ExpertMemory, Experts, Replacement, Store};
 use crate::families::Spec;
 use crate::model::Model;
 use crate::policy::{Choice, Decision, little};
-use crate::statistics::Counters;
+use crate::statistics::{Counters, ExpertCache};
 use crate::text::Text;
 
 /// What to load, and how.
@@ -39,6 +42,12 @@ pub struct LoadOptions {
     pub prefix_bytes: usize,
     /// A context shorter than the model's own.
     pub context: Option<usize>,
+    /// Memory for experts; less than all of them only where they are [arranged](crate::arrange) for streaming.
+    pub expert_memory: ExpertMemory,
+    /// Which streamed expert leaves for another.
+    pub replacement: Replacement,
+    /// Whether the system may keep copies of streamed experts in memory of its own.
+    pub page_cache: bool,
 }
 
 impl LoadOptions {
@@ -53,6 +62,9 @@ impl LoadOptions {
             queue: 64,
             prefix_bytes: 512 << 20,
             context: None,
+            expert_memory: ExpertMemory::default(),
+            replacement: Replacement::default(),
+            page_cache: true,
         }
     }
 }
@@ -96,6 +108,10 @@ pub struct ModelInfo {
     pub device: ComputeDevice,
     /// Bytes of the weights in memory.
     pub weight_bytes: usize,
+    /// Bytes of one expert of a layer.
+    pub expert_bytes: usize,
+    /// Experts of each layer that are in memory at a time: all of them, unless experts are streamed.
+    pub expert_slots: usize,
     /// The most memory MLX held while loading.
     pub load_peak_bytes: usize,
     /// Seconds that loading took.
@@ -144,6 +160,8 @@ pub(crate) struct Loaded {
     pub(crate) device: ComputeDevice,
     pub(crate) top_k: usize,
     pub(crate) limits: Limits,
+    /// What streamed experts have counted.
+    pub(crate) meter: Rc<RefCell<ExpertCache>>,
 }
 
 impl Loaded {
@@ -307,10 +325,11 @@ fn load(options: &LoadOptions, mut progress: impl FnMut(Progress)) -> Result<(Lo
     let text = Text::open(folder)?;
     let tensors = Tensors::open(folder)?;
     let device = ComputeDevice::detect()?;
-    let compute = options.compute.unwrap_or_else(|| Compute::for_device(device));
+    let store = Store::open(folder, options.expert_memory, options.replacement, options.page_cache)?;
+    let Settings { compute, quantize } = settings(options, store.as_ref(), device)?;
+    let meter = store.as_ref().map(Store::meter).unwrap_or_default();
     mlx_rs::memory::reset_peak_memory()?;
-    let quantize = options.quantize;
-    let loader = Loader { tensors: &tensors, config: &config, dtype: compute.dtype(), quantize };
+    let loader = Loader { tensors: &tensors, config: &config, dtype: compute.dtype(), quantize, store };
     let model = Model::load(&loader, &spec, &mut |done, total| progress(Progress { done, total }))?;
     mlx_rs::memory::clear_cache()?;
     exit::guard();
@@ -334,11 +353,43 @@ fn load(options: &LoadOptions, mut progress: impl FnMut(Progress)) -> Result<(Lo
         bits: config.quantization.as_ref().map(|q| q.of("").bits).or(quantize.map(|b| b.bits)),
         device,
         weight_bytes: model.bytes(),
+        expert_bytes: model.experts().map_or(0, Experts::expert_bytes),
+        expert_slots: model.experts().map_or(0, Experts::slots),
         load_peak_bytes: mlx_rs::memory::peak_memory()?,
         load_seconds: started.elapsed().as_secs_f64(),
     };
     let limits = Limits { sequences: options.max_sequences.max(1), prefix_bytes: options.prefix_bytes, context };
-    Ok((Loaded { model, text, name, device, top_k: spec.moe.top_k, limits }, info))
+    Ok((Loaded { model, text, name, device, top_k: spec.moe.top_k, limits, meter }, info))
+}
+
+struct Settings {
+    compute: Compute,
+    quantize: Option<Bits>,
+}
+
+/// Dtype and quantization: as asked for, or what suits the device, or as the experts were arranged, which nothing else
+/// can replace.
+fn settings(options: &LoadOptions, store: Option<&Store>, device: ComputeDevice) -> Result<Settings> {
+    let folder = options.folder.display();
+    let Some(store) = store else {
+        if options.expert_memory != ExpertMemory::All {
+            let what = "its experts are not arranged for streaming; `mobile convert --streamed` does that";
+            return Err(Error::Parameter(format!("{folder}: {what}")));
+        }
+        let compute = options.compute.unwrap_or_else(|| Compute::for_device(device));
+        return Ok(Settings { compute, quantize: options.quantize });
+    };
+    let arranged = Settings { compute: store.compute(), quantize: store.quantize() };
+    let other_dtype = options.compute.is_some_and(|c| c != arranged.compute);
+    let other_bits = options.quantize.is_some() && options.quantize != arranged.quantize;
+    if other_dtype || other_bits {
+        let bits = arranged.quantize.map_or_else(|| "as stored".to_owned(), |b| format!("{} bits", b.bits));
+        return Err(Error::Parameter(format!(
+            "{folder}: its experts are arranged for {:?}, {bits}; leave the settings out, or arrange them again",
+            arranged.compute
+        )));
+    }
+    Ok(arranged)
 }
 
 fn existing(folder: &Path) -> Result<&Path> {

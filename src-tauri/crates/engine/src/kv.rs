@@ -118,7 +118,7 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/fixtures").join(name);
         let config = Config::open(&folder.join("config.json")).expect("a config");
         let tensors = Tensors::open(&folder).expect("weights");
-        let loader = Loader { tensors: &tensors, config: &config, dtype: Dtype::Float32, quantize: None };
+        let loader = Loader { tensors: &tensors, config: &config, dtype: Dtype::Float32, quantize: None, store: None };
         Model::load(&loader, &Spec::of(&config).expect("a family"), &mut |_, _| {}).expect("a model")
     }
 

@@ -39,6 +39,7 @@ pub use decode::{Event, FinishReason, Finished, Generation, Logprob, Prefill, Re
 pub use device::{Compute, ComputeDevice, mlx_version};
 pub use engine::{Engine, Live, LoadOptions, ModelInfo, Progress, Status};
 pub use error::{Error, Result};
+pub use experts::{Arranged, ExpertMemory, Replacement, arrange, is_arranged};
 pub use families::supported_architectures;
 pub use policy::{DEFAULT_GAMMA, Decision, Mobile, Policy};
 pub use sampling::Sampling;

@@ -42,16 +42,66 @@ pub struct Passes {
 }
 
 /// Counters of streamed experts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct ExpertCache {
-    /// Experts wanted and found in memory.
+    /// Experts wanted and found in memory; one that several rows of a pass want counts once.
     pub hits: u64,
-    /// Experts wanted and fetched.
+    /// Experts wanted and not there yet.
     pub misses: u64,
-    /// Experts fetched ahead of need.
+    /// Experts asked for ahead of need.
     pub prefetched: u64,
+    /// Of those, experts that were there when they were wanted.
+    pub prefetch_useful: u64,
+    /// Of those, experts still on their way when they were wanted.
+    pub prefetch_late: u64,
+    /// Bytes fetched ahead of need and overwritten before they were wanted.
+    pub prefetch_wasted_bytes: u64,
     /// Bytes fetched.
     pub bytes_read: u64,
+    /// Seconds that passes waited for experts.
+    pub wait_seconds: f64,
+}
+
+impl ExpertCache {
+    /// Applies `change` to each counter and the one of the same name in `other`.
+    fn zip(&mut self, other: &Self, count: impl Fn(u64, u64) -> u64, time: impl Fn(f64, f64) -> f64) {
+        let Self {
+            hits,
+            misses,
+            prefetched,
+            prefetch_useful,
+            prefetch_late,
+            prefetch_wasted_bytes,
+            bytes_read,
+            wait_seconds,
+        } = self;
+        *hits = count(*hits, other.hits);
+        *misses = count(*misses, other.misses);
+        *prefetched = count(*prefetched, other.prefetched);
+        *prefetch_useful = count(*prefetch_useful, other.prefetch_useful);
+        *prefetch_late = count(*prefetch_late, other.prefetch_late);
+        *prefetch_wasted_bytes = count(*prefetch_wasted_bytes, other.prefetch_wasted_bytes);
+        *bytes_read = count(*bytes_read, other.bytes_read);
+        *wait_seconds = time(*wait_seconds, other.wait_seconds);
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.zip(other, |a, b| a + b, |a, b| a + b);
+    }
+
+    /// What was counted since `earlier`, for one of `rows` that share it: rows before `row` take what cannot be divided.
+    pub(crate) fn share_since(mut self, earlier: &Self, row: usize, rows: usize) -> Self {
+        let (row, rows) = (row as u64, rows.max(1) as u64);
+        self.zip(
+            earlier,
+            |a, b| {
+                let all = a - b;
+                all / rows + u64::from(row < all % rows)
+            },
+            |a, b| (a - b) / rows as f64,
+        );
+        self
+    }
 }
 
 impl Passes {
@@ -90,10 +140,7 @@ impl Counters {
         for (mine, theirs) in self.confidence_histogram.iter_mut().zip(other.confidence_histogram) {
             *mine += theirs;
         }
-        self.expert_cache.hits += other.expert_cache.hits;
-        self.expert_cache.misses += other.expert_cache.misses;
-        self.expert_cache.prefetched += other.expert_cache.prefetched;
-        self.expert_cache.bytes_read += other.expert_cache.bytes_read;
+        self.expert_cache.merge(&other.expert_cache);
     }
 
     /// Share of tokens that fell back, from 0 to 1.

@@ -9,7 +9,7 @@ use super::json::Fields;
 use crate::error::Result;
 
 /// Bits and group size of affine quantization: one scale and one bias per `group_size` weights of a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Bits {
     /// Bits per weight: 2, 3, 4, 6 or 8.
     pub bits: i32,

@@ -12,6 +12,8 @@ use mlx_rs::{Array, Dtype};
 
 use super::{Bits, Config, Tensors};
 use crate::error::Result;
+use crate::experts::Store;
+use crate::families::MoeSpec;
 use crate::model::Matrix;
 
 /// Reads weights of one checkpoint in one compute dtype.
@@ -23,6 +25,8 @@ pub(crate) struct Loader<'a> {
     pub(crate) dtype: Dtype,
     /// Quantize what is not quantized yet.
     pub(crate) quantize: Option<Bits>,
+    /// Experts that lie apart from the tensors.
+    pub(crate) store: Option<Store>,
 }
 
 impl Loader<'_> {
@@ -61,26 +65,30 @@ impl Loader<'_> {
         Matrix::concatenated(vec![weight], None)
     }
 
-    /// Stacked experts of shape `[experts, sum of outputs, input]`, from parts that are stacked in the file
-    /// (`stacked` paths) or lie there one expert at a time (`each` gives the path of an expert's part).
-    pub(crate) fn experts(
-        &self,
-        parts: &[ExpertPart<'_>],
-        experts: usize,
-        output: usize,
-        input: usize,
-    ) -> Result<Matrix> {
-        let mut matrices = Vec::new();
-        for part in parts {
-            matrices.push(if self.tensors.has(&format!("{}.weight", part.stacked)) {
-                self.weight(Source::One(&part.stacked), &[experts, output, input], true)?
-            } else {
-                // The hub's layout, and conversions older than mlx-lm's `switch_mlp`.
-                let modules: Vec<String> = (0..experts).map(|e| (part.each)(e)).collect();
-                self.weight(Source::Each(&modules), &[output, input], true)?
-            });
-        }
-        Matrix::concatenated(matrices, None)
+    /// Experts of the MoE block at the module path `block`: gate and up projections fused, shape
+    /// `[experts, 2 · intermediate, hidden]`, and the down projection, `[experts, hidden, intermediate]`. With `only`,
+    /// that expert alone, without the first axis.
+    pub(crate) fn experts(&self, spec: &MoeSpec, block: &str, only: Option<usize>) -> Result<[Matrix; 2]> {
+        let [gate, up, down] = spec.names.expert;
+        let (hidden, intermediate) = (self.config.hidden, spec.intermediate);
+        let part = |stacked: &str, each: &str, output: usize, input: usize| {
+            let module = format!("{block}.switch_mlp.{stacked}");
+            let each = |e: usize| format!("{block}.experts.{e}.{each}");
+            // The hub's layout, and conversions older than mlx-lm's `switch_mlp`, keep experts one by one.
+            match (self.tensors.has(&format!("{module}.weight")), only) {
+                (true, None) => self.weight(Source::One(&module), &[spec.experts, output, input], true),
+                (true, Some(e)) => self.weight(Source::Of(&module, e, spec.experts), &[output, input], true),
+                (false, Some(e)) => self.weight(Source::One(&each(e)), &[output, input], true),
+                (false, None) => {
+                    let modules: Vec<String> = (0..spec.experts).map(each).collect();
+                    self.weight(Source::Each(&modules), &[output, input], true)
+                }
+            }
+        };
+        let gate = part("gate_proj", gate, intermediate, hidden)?;
+        let up = part("up_proj", up, intermediate, hidden)?;
+        let down = part("down_proj", down, hidden, intermediate)?;
+        Ok([Matrix::concatenated(vec![gate, up], None)?, Matrix::concatenated(vec![down], None)?])
     }
 
     /// The weight of a module, quantized or not, or those of several modules stacked along a new first axis.
@@ -120,6 +128,9 @@ impl Loader<'_> {
                 let names: Vec<String> = modules.iter().map(|module| format!("{module}.{part}")).collect();
                 self.tensors.read_stacked(&names, shape)
             }
+            Source::Of(module, expert, experts) => {
+                self.tensors.read_of(&format!("{module}.{part}"), expert, experts, shape)
+            }
         }
     }
 
@@ -141,21 +152,15 @@ enum Source<'a> {
     One(&'a str),
     /// Several of the same shape, stacked.
     Each(&'a [String]),
+    /// One of so many that are stacked in one module.
+    Of(&'a str, usize, usize),
 }
 
 impl<'a> Source<'a> {
     fn first(self) -> &'a str {
         match self {
-            Self::One(module) => module,
+            Self::One(module) | Self::Of(module, ..) => module,
             Self::Each(modules) => modules.first().map_or("", String::as_str),
         }
     }
-}
-
-/// One of the matrices of an expert, in both layouts.
-pub(crate) struct ExpertPart<'a> {
-    /// Module path in mlx-lm's layout, for example `model.layers.0.mlp.switch_mlp.up_proj`.
-    pub(crate) stacked: String,
-    /// Module path of one expert in the hub's layout.
-    pub(crate) each: &'a dyn Fn(usize) -> String,
 }

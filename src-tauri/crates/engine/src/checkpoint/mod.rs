@@ -8,5 +8,5 @@ mod tensors;
 pub use config::Bits;
 pub(crate) use config::Config;
 pub(crate) use json::{Fields, read_text};
-pub(crate) use loader::{ExpertPart, Loader};
-pub(crate) use tensors::Tensors;
+pub(crate) use loader::Loader;
+pub(crate) use tensors::{Tensors, dims};

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -99,33 +100,49 @@ impl Tensors {
         let mut data: Vec<u8> = Vec::new();
         for name in names {
             let name = name.as_ref();
-            let place = self.place(name)?;
-            let file = &self.files[place.file];
-            if place.shape != shape {
-                let found = &place.shape;
-                return Err(Error::weights(
-                    &file.path,
-                    format!("tensor {name:?} has shape {found:?}, expected {shape:?}"),
-                ));
-            }
+            let place = self.shaped(name, shape)?;
             if *dtype.get_or_insert(place.dtype) != place.dtype {
-                return Err(Error::weights(&file.path, format!("tensor {name:?} differs in type from its siblings")));
+                let path = &self.files[place.file].path;
+                return Err(Error::weights(path, format!("tensor {name:?} differs in type from its siblings")));
             }
-            let start = data.len();
-            if start == 0 {
+            if data.is_empty() {
                 data.reserve_exact(place.bytes * names.len());
             }
-            data.resize(start + place.bytes, 0);
-            file.file
-                .read_exact_at(&mut data[start..], place.offset)
-                .map_err(|e| Error::weights(&file.path, format!("tensor {name:?} could not be read: {e}")))?;
+            self.append(name, place, 0..place.bytes, &mut data)?;
         }
         let Some(dtype) = dtype.filter(|_| !data.is_empty()) else {
             return Err(Error::weights(&self.folder, "an empty tensor where weights were expected"));
         };
-        let mut full = vec![names.len()];
-        full.extend_from_slice(shape);
-        Ok(array_from_bytes(&data, &full, dtype))
+        Ok(array_from_bytes(&data, &[&[names.len()], shape].concat(), dtype))
+    }
+
+    /// Reads one of `count` arrays of the given shape that are stacked in one tensor.
+    pub(crate) fn read_of(&self, name: &str, index: usize, count: usize, shape: &[usize]) -> Result<Array> {
+        let place = self.shaped(name, &[&[count], shape].concat())?;
+        let bytes = place.bytes / count;
+        let mut data = Vec::with_capacity(bytes);
+        self.append(name, place, index * bytes..(index + 1) * bytes, &mut data)?;
+        Ok(array_from_bytes(&data, shape, place.dtype))
+    }
+
+    /// Appends some of a tensor's bytes to `data`.
+    fn append(&self, name: &str, place: &Place, range: Range<usize>, data: &mut Vec<u8>) -> Result<()> {
+        let file = &self.files[place.file];
+        let start = data.len();
+        data.resize(start + range.len(), 0);
+        file.file
+            .read_exact_at(&mut data[start..], place.offset + range.start as u64)
+            .map_err(|e| Error::weights(&file.path, format!("tensor {name:?} could not be read: {e}")))
+    }
+
+    /// The place of a tensor that must have this shape.
+    fn shaped(&self, name: &str, shape: &[usize]) -> Result<&Place> {
+        let place = self.place(name)?;
+        if place.shape == shape {
+            return Ok(place);
+        }
+        let what = format!("tensor {name:?} has shape {:?}, expected {shape:?}", place.shape);
+        Err(Error::weights(&self.files[place.file].path, what))
     }
 
     fn place(&self, name: &str) -> Result<&Place> {

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::exit;
 use crate::model::{Batch, Logits};
 use crate::policy::{Choice, Decision, Policy, Verdict, can_halve};
-use crate::statistics::{Counters, Statistics};
+use crate::statistics::{Counters, ExpertCache, Statistics};
 
 /// Prompt tokens read between two decoding steps, so that a long prompt does not hold up running answers.
 const PREFILL_CHUNK: usize = 512;
@@ -40,6 +40,8 @@ pub(crate) struct Scheduler {
     prefixes: PrefixStore,
     auto: Auto,
     max_sequences: usize,
+    /// What had been counted of streamed experts when it was last put down to a request.
+    streamed: ExpertCache,
 }
 
 /// A row of a decoding step, before its first pass.
@@ -63,6 +65,7 @@ impl Scheduler {
             prefixes: PrefixStore::new(prefix_bytes),
             auto: Auto::default(),
             max_sequences,
+            streamed: ExpertCache::default(),
         }
     }
 
@@ -140,18 +143,29 @@ impl Scheduler {
         drop(batch);
         sequence.note_prefill(choice);
         match output.logits {
-            None => eval(sequence.cache.arrays())?,
+            None => {
+                eval(sequence.cache.arrays())?;
+                self.count_streamed(index);
+            }
             Some(logits) => {
                 let drawn = draw(&logits, std::iter::once(&*sequence), None)?;
                 let decision = if choice == Choice::All { Decision::Big } else { Decision::Little };
                 let per_token = self.loaded.experts_per_token(choice);
                 sequence.counters.experts_computed += per_token;
+                self.count_streamed(index);
                 for drawn in drawn {
                     self.accept(index, decision, drawn);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Puts down to one request what was counted of streamed experts since this was last done.
+    fn count_streamed(&mut self, index: usize) {
+        let streamed = *self.loaded.meter.borrow();
+        let earlier = std::mem::replace(&mut self.streamed, streamed);
+        self.sequences[index].counters.expert_cache.merge(&streamed.share_since(&earlier, 0, 1));
     }
 
     /// One token for each of `ready`: first the passes with fewer experts, then one big pass for the rows that want all
@@ -191,6 +205,7 @@ impl Scheduler {
     fn first_pass(&mut self, choice: Choice, group: &[Row], big: &mut Vec<(usize, Option<f32>)>) -> Result<()> {
         let indices: Vec<usize> = group.iter().map(|r| r.sequence).collect();
         let drawn = self.pass(&indices, choice)?;
+        self.prefetch(group, &drawn);
         for (row, drawn) in group.iter().zip(drawn) {
             let cache = &mut self.sequences[row.sequence].cache;
             if row.trial {
@@ -207,6 +222,16 @@ impl Scheduler {
             }
         }
         Ok(())
+    }
+
+    /// Begins to fetch what the rows that fall back will want.
+    fn prefetch(&self, group: &[Row], drawn: &[Drawn]) {
+        let falls = |(row, drawn): &(&Row, &Drawn)| {
+            let ahead = matches!(row.policy, Policy::Mobile(mobile) if mobile.prefetch);
+            ahead && !row.trial && row.policy.judge(drawn.confidence) == Verdict::FallBack
+        };
+        let rows = group.iter().zip(drawn).enumerate().filter(|(_, pair)| falls(pair)).map(|(n, _)| n);
+        self.loaded.model.prefetch(&rows.collect::<Vec<_>>());
     }
 
     /// The policy of a sequence for its next token; `auto` becomes what it chooses.
@@ -241,7 +266,10 @@ impl Scheduler {
         let kept = kept.as_ref().map(Array::try_as_slice::<i32>).transpose()?;
 
         let seconds = started.elapsed().as_secs_f64();
-        let share = seconds / rows.len() as f64;
+        let width = rows.len();
+        let streamed = *self.loaded.meter.borrow();
+        let earlier = std::mem::replace(&mut self.streamed, streamed);
+        let share = seconds / width as f64;
         for (row, sequence) in rows.iter_mut().enumerate() {
             let counters = &mut sequence.counters;
             counters.experts_computed += match kept {
@@ -250,6 +278,7 @@ impl Scheduler {
             };
             let passes = if choice == Choice::All { &mut counters.big_passes } else { &mut counters.little_passes };
             passes.add(1, share);
+            counters.expert_cache.merge(&streamed.share_since(&earlier, row, width));
         }
         match choice {
             Choice::All => self.auto.timed(rows.len(), false, seconds),

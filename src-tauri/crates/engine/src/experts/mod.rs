@@ -1,6 +1,17 @@
-//! Where the expert weights live.
+//! Where the expert weights live: all of them in memory, or some of them with the others on disk.
 
+mod arrange;
+mod layout;
+mod pool;
+mod products;
+mod reader;
 mod resident;
+mod slots;
+mod store;
+mod streamed;
+mod uncached;
+
+use std::sync::Arc;
 
 use mlx_rs::Array;
 
@@ -8,30 +19,79 @@ use crate::checkpoint::Loader;
 use crate::error::Result;
 use crate::families::MoeSpec;
 use crate::model::Routing;
+pub use arrange::{Arranged, arrange, is_arranged};
+use layout::{LayerFile, Source};
+use pool::Pool;
 use resident::Resident;
+pub use slots::Replacement;
+pub use store::ExpertMemory;
+pub(crate) use store::Store;
+use streamed::Streamed;
 
 /// The experts of one layer.
 #[derive(Debug)]
 pub(crate) enum Experts {
-    /// All of them in memory, stacked: the graph never waits for the router's decision.
+    /// All of them in memory.
     Resident(Resident),
+    /// Some of them in memory.
+    Streamed(Box<Streamed>),
 }
 
 impl Experts {
-    pub(crate) fn load(loader: &Loader<'_>, spec: &MoeSpec, block: &str) -> Result<Self> {
-        Resident::load(loader, spec, block).map(Self::Resident)
+    /// The experts of `layer`, whose MoE block has the module path `block`.
+    pub(crate) fn load(loader: &Loader<'_>, spec: &MoeSpec, layer: usize, block: &str) -> Result<Self> {
+        let Some(store) = &loader.store else {
+            return Resident::load(loader, spec, block).map(Self::Resident);
+        };
+        let file = LayerFile::open(store.file(layer), layer, store.page_cache)?;
+        store.check(&file, loader, spec)?;
+        let (experts, slots) = (spec.experts, store.slots(&file)?);
+        let pool = Pool::new(&file.header, slots)?;
+        let source: Arc<dyn Source> = Arc::new(file);
+        if slots == experts {
+            pool.fill(&store.streaming.reader, &source, store.streaming.patience)?;
+            return Ok(Self::Resident(Resident::filled(pool)));
+        }
+        Ok(Self::Streamed(Box::new(Streamed::new(source, pool, experts, store.streaming.clone()))))
     }
 
     /// The weighted sum of the chosen experts: `x` of shape `[rows, hidden]` to the same.
     pub(crate) fn forward(&self, x: &Array, routing: &Routing) -> Result<Array> {
         match self {
             Self::Resident(experts) => experts.forward(x, routing),
+            Self::Streamed(experts) => experts.forward(x, routing),
         }
+    }
+
+    /// Whether a pass with fewer experts should say which ones all K would have been.
+    pub(crate) fn fetch_ahead(&self) -> bool {
+        matches!(self, Self::Streamed(_))
+    }
+
+    /// Fetches what a pass with all K experts over `rows` of the last pass, one with fewer, would wait for.
+    pub(crate) fn prefetch(&self, rows: &[usize]) {
+        if let Self::Streamed(experts) = self {
+            experts.prefetch(rows);
+        }
+    }
+
+    /// Experts in memory at a time.
+    pub(crate) fn slots(&self) -> usize {
+        match self {
+            Self::Resident(experts) => experts.experts(),
+            Self::Streamed(experts) => experts.slots(),
+        }
+    }
+
+    /// Bytes of one expert.
+    pub(crate) fn expert_bytes(&self) -> usize {
+        self.bytes() / self.slots().max(1)
     }
 
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Resident(experts) => experts.bytes(),
+            Self::Streamed(experts) => experts.bytes(),
         }
     }
 }

@@ -4,7 +4,7 @@ use mlx_rs::Array;
 use mlx_rs::ops::{self, concatenate, dequantize, gather_mm, gather_qmm, quantized_matmul};
 
 use crate::checkpoint::Bits;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Weights of shape `[output, input]`, or `[experts, output, input]` when stacked.
 #[derive(Debug, Clone)]
@@ -47,6 +47,27 @@ impl Matrix {
                 bias,
             },
         })
+    }
+
+    /// From a weight, or from a packed weight, its scales and its biases.
+    pub(crate) fn of_arrays(arrays: Vec<Array>, bits: Option<Bits>) -> Result<Self> {
+        let found = arrays.len();
+        let mut arrays = arrays.into_iter();
+        match (arrays.next(), arrays.next(), arrays.next(), bits) {
+            (Some(weight), None, None, None) => Ok(Self::Dense { weight, bias: None }),
+            (Some(weight), Some(scales), Some(biases), Some(bits)) if found == 3 => {
+                Ok(Self::Quantized { weight, scales, biases, bits, bias: None })
+            }
+            _ => Err(Error::Mlx(format!("a matrix of {found} arrays"))),
+        }
+    }
+
+    /// What [`Matrix::of_arrays`] takes. A bias is left out.
+    pub(crate) fn arrays(&self) -> (Vec<&Array>, Option<Bits>) {
+        match self {
+            Self::Dense { weight, .. } => (vec![weight], None),
+            Self::Quantized { weight, scales, biases, bits, .. } => (vec![weight, scales, biases], Some(*bits)),
+        }
     }
 
     fn weight(&self) -> &Array {
@@ -115,6 +136,11 @@ impl Matrix {
                 bits.bits,
             )?,
         })
+    }
+
+    /// How many matrices are stacked.
+    pub(crate) fn stacked(&self) -> usize {
+        self.weight().dim(0).unsigned_abs() as usize
     }
 
     /// Bytes the arrays hold.

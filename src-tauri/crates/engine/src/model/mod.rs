@@ -20,6 +20,7 @@ pub(crate) use moe::Routing;
 
 use crate::checkpoint::{Config, Loader};
 use crate::error::Result;
+use crate::experts::Experts;
 use crate::families::{MlpSpec, Spec};
 use crate::kv::KvCache;
 use crate::policy::Choice;
@@ -119,6 +120,24 @@ impl Model {
         let x = rms_norm(x, Some(&self.norm), self.norm_eps)?;
         let logits = self.head.as_ref().unwrap_or(&self.embedding).forward(&x)?;
         Ok(logits.as_dtype(Dtype::Float32)?)
+    }
+
+    /// Begins to fetch, in every layer, the streamed experts that `rows` of the last pass (one with fewer experts) would
+    /// want with all K.
+    pub(crate) fn prefetch(&self, rows: &[usize]) {
+        for layer in &self.layers {
+            if let Feedforward::Experts(moe) = &layer.mlp {
+                moe.prefetch(rows);
+            }
+        }
+    }
+
+    /// The experts of the first layer that has any.
+    pub(crate) fn experts(&self) -> Option<&Experts> {
+        self.layers.iter().find_map(|layer| match &layer.mlp {
+            Feedforward::Experts(moe) => Some(moe.experts()),
+            Feedforward::Dense(_) => None,
+        })
     }
 
     /// An empty cache for one sequence.

@@ -36,6 +36,8 @@ pub(crate) struct Routing {
     pub(crate) experts: Array,
     /// Their weights, of shape `[rows, k]`.
     pub(crate) weights: Array,
+    /// Where fewer than K were chosen and the others may be fetched ahead: all K, uint32 of shape `[rows, K]`.
+    pub(crate) all: Option<Array>,
 }
 
 impl Moe {
@@ -51,7 +53,7 @@ impl Moe {
         };
         Ok(Self {
             router: loader.router(&format!("{block}.gate"), spec.experts, hidden)?,
-            experts: Experts::load(loader, spec, &block)?,
+            experts: Experts::load(loader, spec, layer, &block)?,
             shared,
             top_k: spec.top_k as i32,
             normalize: spec.normalize,
@@ -87,7 +89,9 @@ impl Moe {
             _ if self.normalize => weights = weights.divide(weights.sum_axis(-1, true)?)?,
             _ => {}
         }
-        Ok(Routing { experts, weights: weights.as_dtype(x.dtype())? })
+        let ahead = matches!(choice, Choice::Half { .. }) && self.experts.fetch_ahead();
+        let all = if ahead { Some(largest(&scores, self.top_k)?) } else { None };
+        Ok(Routing { experts, weights: weights.as_dtype(x.dtype())?, all })
     }
 
     /// Keeps the fewest of the K experts whose weights reach `share` of the K experts' mass. The ranks that no row
@@ -108,7 +112,17 @@ impl Moe {
         Ok(Routing {
             experts: experts.index((.., 0..most)),
             weights: weights.index((.., 0..most)).as_dtype(x.dtype())?,
+            all: None,
         })
+    }
+
+    pub(crate) fn experts(&self) -> &Experts {
+        &self.experts
+    }
+
+    /// As [`Experts::prefetch`].
+    pub(crate) fn prefetch(&self, rows: &[usize]) {
+        self.experts.prefetch(rows);
     }
 
     pub(crate) fn bytes(&self) -> usize {

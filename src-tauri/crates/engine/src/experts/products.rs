@@ -1,0 +1,62 @@
+//! The products of chosen experts, over a stack of experts in memory.
+
+use mlx_rs::Array;
+use mlx_rs::ops::indexing::take_axis;
+use mlx_rs::ops::{argsort, floor_divide};
+
+use crate::error::Result;
+use crate::model::{Matrix, swiglu};
+
+/// From this many products on, rows are sorted by expert, so that each expert's weights are read once.
+pub(super) const SORT_FROM: i32 = 64;
+
+/// Gate and up projections fused, and the down projection, of a stack of experts.
+#[derive(Debug)]
+pub(super) struct Products {
+    pub(super) gate_up: Matrix,
+    pub(super) down: Matrix,
+}
+
+impl Products {
+    /// Weighted sums over the chosen: `x` of shape `[rows, hidden]`, `experts` (uint32 places in the stack) and
+    /// `weights` of shape `[rows, k]` give `[rows, hidden]`.
+    pub(super) fn forward(&self, x: &Array, experts: &Array, weights: &Array) -> Result<Array> {
+        let (rows, k) = (x.dim(0), experts.dim(1));
+        let outputs = if rows * k >= SORT_FROM {
+            self.sorted(x, experts, k)?
+        } else {
+            let x = x.expand_dims_axes(&[1, 2])?;
+            self.of(&x, experts, false)?.squeeze_axes(&[2])?
+        };
+        weighted(&outputs, weights)
+    }
+
+    /// As one product per (row, expert), in the order of the experts; gives `[rows, k, hidden]`.
+    fn sorted(&self, x: &Array, experts: &Array, k: i32) -> Result<Array> {
+        let rows = x.dim(0);
+        let flat = experts.reshape(&[-1])?;
+        let order = argsort(&flat)?;
+        let inputs = take_axis(x, floor_divide(&order, Array::from_int(k).as_type::<u32>()?)?, 0)?.expand_dims(1)?;
+        let outputs = self.of(&inputs, &take_axis(&flat, &order, 0)?, true)?.squeeze_axes(&[1])?;
+        Ok(take_axis(outputs, argsort(&order)?, 0)?.reshape(&[rows, k, -1])?)
+    }
+
+    /// `x` of shape `[.., 1, hidden]` through the experts that broadcast over its leading axes. `sorted`: they ascend.
+    pub(super) fn of(&self, x: &Array, experts: &Array, sorted: bool) -> Result<Array> {
+        let hidden = swiglu(&self.gate_up.gather(x, experts, sorted)?)?;
+        self.down.gather(&hidden, experts, sorted)
+    }
+
+    pub(super) fn experts(&self) -> usize {
+        self.down.stacked()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.gate_up.bytes() + self.down.bytes()
+    }
+}
+
+/// `[rows, k, hidden]` summed by `weights` of shape `[rows, k]`, in one product.
+pub(super) fn weighted(outputs: &Array, weights: &Array) -> Result<Array> {
+    Ok(weights.expand_dims(1)?.matmul(outputs)?.squeeze_axes(&[1])?)
+}

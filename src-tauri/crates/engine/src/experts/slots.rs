@@ -1,0 +1,151 @@
+//! Which expert of a layer lies in which slot of its memory, and which one leaves when another must come.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::reader::Ticket;
+
+/// Which expert leaves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Replacement {
+    /// The one not used for the longest time.
+    #[default]
+    Lru,
+    /// The one used least often, where older uses count less and less.
+    Lfu,
+}
+
+/// What a use counts for after one more pass over the layer, under [`Replacement::Lfu`].
+const AGEING: f64 = 0.98;
+
+/// What lies in a slot.
+#[derive(Debug, Clone)]
+pub(super) enum Content {
+    Nothing,
+    /// A read is on its way; `ahead`: nobody has asked for it yet.
+    Coming {
+        expert: usize,
+        ticket: Arc<Ticket>,
+        ahead: bool,
+    },
+    /// Ready to compute with; `untouched`: fetched ahead and not asked for yet.
+    Here {
+        expert: usize,
+        untouched: bool,
+    },
+}
+
+impl Content {
+    fn expert(&self) -> Option<usize> {
+        match self {
+            Self::Nothing => None,
+            Self::Coming { expert, .. } | Self::Here { expert, .. } => Some(*expert),
+        }
+    }
+}
+
+/// The slots of one layer.
+#[derive(Debug)]
+pub(super) struct Slots {
+    contents: Vec<Content>,
+    replacement: Replacement,
+    passes: u64,
+    /// By expert: the pass that used it last, and how often it was used as of then.
+    uses: Vec<(u64, f64)>,
+}
+
+impl Slots {
+    pub(super) fn new(slots: usize, experts: usize, replacement: Replacement) -> Self {
+        Self { contents: vec![Content::Nothing; slots], replacement, passes: 0, uses: vec![(0, 0.0); experts] }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.contents.len()
+    }
+
+    pub(super) fn find(&self, expert: usize) -> Option<usize> {
+        self.contents.iter().position(|c| c.expert() == Some(expert))
+    }
+
+    pub(super) fn content(&self, slot: usize) -> &Content {
+        &self.contents[slot]
+    }
+
+    pub(super) fn set(&mut self, slot: usize, content: Content) {
+        self.contents[slot] = content;
+    }
+
+    /// Counts a pass that uses `experts`.
+    pub(super) fn used(&mut self, experts: &[usize]) {
+        self.passes += 1;
+        for &expert in experts {
+            let count = self.count(expert) + 1.0;
+            self.uses[expert] = (self.passes, count);
+        }
+    }
+
+    fn count(&self, expert: usize) -> f64 {
+        let (last, count) = self.uses[expert];
+        count * AGEING.powf((self.passes - last) as f64)
+    }
+
+    /// The slot to be overwritten next, an empty one before any other. Never one of `kept`, nor one that is being read
+    /// into.
+    pub(super) fn victim(&self, kept: &[usize]) -> Option<usize> {
+        let free = |slot: &usize| !matches!(self.contents[*slot], Content::Coming { .. }) && !kept.contains(slot);
+        let worth = |slot: usize| match (self.contents[slot].expert(), self.replacement) {
+            (None, _) => f64::NEG_INFINITY,
+            (Some(expert), Replacement::Lru) => self.uses[expert].0 as f64,
+            (Some(expert), Replacement::Lfu) => self.count(expert),
+        };
+        (0..self.contents.len()).filter(free).min_by(|&a, &b| worth(a).total_cmp(&worth(b)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(replacement: Replacement) -> Slots {
+        let mut slots = Slots::new(2, 4, replacement);
+        slots.set(0, Content::Here { expert: 0, untouched: false });
+        slots.set(1, Content::Here { expert: 1, untouched: false });
+        slots
+    }
+
+    #[test]
+    fn an_empty_slot_goes_first() {
+        let mut slots = filled(Replacement::Lru);
+        slots.set(0, Content::Nothing);
+        assert_eq!(slots.victim(&[]), Some(0));
+        assert_eq!(slots.victim(&[0]), Some(1));
+        assert_eq!(slots.victim(&[0, 1]), None);
+    }
+
+    #[test]
+    fn recent_use_or_frequent_use_protects() {
+        let uses: &[&[usize]] = &[&[0], &[0], &[0], &[1]];
+        let mut lru = filled(Replacement::Lru);
+        let mut lfu = filled(Replacement::Lfu);
+        for experts in uses {
+            lru.used(experts);
+            lfu.used(experts);
+        }
+        assert_eq!((lru.victim(&[]), lfu.victim(&[])), (Some(0), Some(1)));
+    }
+
+    #[test]
+    fn old_uses_fade() {
+        let mut slots = filled(Replacement::Lfu);
+        for _ in 0..5 {
+            slots.used(&[0]);
+        }
+        for _ in 0..200 {
+            slots.used(&[]);
+        }
+        slots.used(&[1]);
+        assert_eq!(slots.victim(&[]), Some(0));
+    }
+}

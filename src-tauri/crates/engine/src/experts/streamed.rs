@@ -1,0 +1,378 @@
+//! The experts of a layer of which only some are in memory.
+//!
+//! The router's choice is read back, which the graph of resident experts never does; it is the price of streaming. Then
+//! the experts that are there are computed while the others arrive. When fewer slots than chosen experts exist, they
+//! come in waves.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mlx_rs::Array;
+use mlx_rs::ops::concatenate;
+use mlx_rs::ops::indexing::take_axis;
+use mlx_rs::transforms::{async_eval, eval};
+
+use super::layout::Source;
+use super::pool::Pool;
+use super::products::{Products, SORT_FROM, weighted};
+use super::reader::{Reader, Ticket, Urgency};
+use super::slots::{Content, Replacement, Slots};
+use crate::error::{Error, Result};
+use crate::model::Routing;
+use crate::statistics::ExpertCache;
+
+/// What the layers of a streamed model share.
+#[derive(Debug, Clone)]
+pub(crate) struct Streaming {
+    pub(crate) reader: Arc<Reader>,
+    pub(crate) meter: Rc<RefCell<ExpertCache>>,
+    pub(crate) replacement: Replacement,
+    /// How long a pass waits for a read before it gives up.
+    pub(crate) patience: Duration,
+}
+
+/// One layer's experts, some of them in slots.
+#[derive(Debug)]
+pub(crate) struct Streamed {
+    source: Arc<dyn Source>,
+    streaming: Streaming,
+    /// `None` only while it is dropped.
+    pool: Option<Pool>,
+    state: RefCell<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    slots: Slots,
+    /// By row of the last pass with fewer experts: those it used, and those that all K would have used besides.
+    halves: Vec<[Vec<usize>; 2]>,
+}
+
+impl Streamed {
+    pub(crate) fn new(source: Arc<dyn Source>, pool: Pool, experts: usize, streaming: Streaming) -> Self {
+        let slots = Slots::new(pool.slots(), experts, streaming.replacement);
+        Self { source, streaming, pool: Some(pool), state: RefCell::new(State { slots, halves: Vec::new() }) }
+    }
+
+    /// As [`super::Experts::forward`].
+    pub(crate) fn forward(&self, x: &Array, routing: &Routing) -> Result<Array> {
+        let (rows, k) = (x.dim(0) as usize, routing.experts.dim(1) as usize);
+        let chosen = self.read_back(routing, rows, k)?;
+        let mut state = self.state.borrow_mut();
+        let mut wanted = chosen.clone();
+        wanted.sort_unstable();
+        wanted.dedup();
+        state.slots.used(&wanted);
+
+        let (here, mut coming, missing) = self.look_up(&mut state.slots, &wanted);
+        if coming.is_empty() && missing.is_empty() {
+            let slots = ids(chosen.iter().map(|&e| state.slots.find(e)), &[rows as i32, k as i32])?;
+            return self.products()?.forward(x, &slots, &routing.weights);
+        }
+        let mut waves = Waves::new(self, x, &chosen, k)?;
+        let mut todo: VecDeque<usize> = missing.into();
+        let kept = slots_of(&state.slots, &[here.as_slice(), &coming].concat());
+        let fetched = self.fetch(&mut state.slots, &mut todo, &kept);
+        coming.extend(fetched);
+        if !here.is_empty() {
+            waves.launch(&state.slots, &here)?;
+        }
+        loop {
+            if coming.is_empty() {
+                // Every slot is computed with: the next experts take the place of those that are done.
+                waves.finish()?;
+                coming = self.fetch(&mut state.slots, &mut todo, &[]);
+                if coming.is_empty() {
+                    return Err(
+                        self.failed(todo.front().copied().unwrap_or(0), "reads that never end hold all of its memory")
+                    );
+                }
+            }
+            self.await_all(&mut state.slots, &coming)?;
+            let previous = waves.launched();
+            waves.launch(&state.slots, &coming)?;
+            if todo.is_empty() {
+                break;
+            }
+            waves.finish_first(previous)?;
+            let kept = slots_of(&state.slots, &coming);
+            coming = self.fetch(&mut state.slots, &mut todo, &kept);
+        }
+        waves.collect(rows, k, &routing.weights)
+    }
+
+    /// The experts chosen, row by row. Notes what a fallback would need.
+    fn read_back(&self, routing: &Routing, rows: usize, k: usize) -> Result<Vec<usize>> {
+        let experts = routing.experts.contiguous()?;
+        let all = routing.all.as_ref().map(Array::contiguous).transpose()?;
+        eval(std::iter::once(&experts).chain(&all))?;
+        let chosen: Vec<usize> = experts.try_as_slice::<u32>()?.iter().map(|&e| e as usize).collect();
+        let mut state = self.state.borrow_mut();
+        state.halves.clear();
+        if let Some(all) = &all {
+            let big = all.dim(1) as usize;
+            let all = all.try_as_slice::<u32>()?;
+            for row in 0..rows {
+                let used = chosen[row * k..(row + 1) * k].to_vec();
+                let ranked = all[row * big..(row + 1) * big].iter().map(|&e| e as usize);
+                let rest = ranked.filter(|e| !used.contains(e)).collect();
+                state.halves.push([used, rest]);
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// Sorts the experts wanted into those here, those on their way, and those that are nowhere.
+    fn look_up(&self, slots: &mut Slots, wanted: &[usize]) -> (Vec<usize>, Vec<usize>, Vec<usize>) {
+        let (mut here, mut coming, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+        let mut meter = self.streaming.meter.borrow_mut();
+        for &expert in wanted {
+            let Some(slot) = slots.find(expert) else {
+                missing.push(expert);
+                continue;
+            };
+            self.settle(slots, slot, &mut meter);
+            match slots.content(slot).clone() {
+                Content::Nothing => missing.push(expert),
+                Content::Here { untouched, .. } => {
+                    meter.prefetch_useful += u64::from(untouched);
+                    slots.set(slot, Content::Here { expert, untouched: false });
+                    here.push(expert);
+                }
+                Content::Coming { ticket, ahead, .. } => {
+                    meter.prefetch_late += u64::from(ahead);
+                    self.streaming.reader.promote(&ticket);
+                    slots.set(slot, Content::Coming { expert, ticket, ahead: false });
+                    coming.push(expert);
+                }
+            }
+        }
+        meter.hits += here.len() as u64;
+        meter.misses += (coming.len() + missing.len()) as u64;
+        (here, coming, missing)
+    }
+
+    /// Turns a read that has ended into what it brought.
+    fn settle(&self, slots: &mut Slots, slot: usize, meter: &mut ExpertCache) {
+        let Content::Coming { expert, ticket, ahead } = slots.content(slot).clone() else { return };
+        match ticket.ended() {
+            None => {}
+            Some(Ok(())) => {
+                meter.bytes_read += self.expert_bytes();
+                slots.set(slot, Content::Here { expert, untouched: ahead });
+            }
+            Some(Err(_)) => slots.set(slot, Content::Nothing),
+        }
+    }
+
+    /// Begins to read experts of `todo`, as many as there are slots beside those of `kept`. When they do not all fit,
+    /// only half of the slots are used at a time, so that one half is read while the other is computed.
+    fn fetch(&self, slots: &mut Slots, todo: &mut VecDeque<usize>, kept: &[usize]) -> Vec<usize> {
+        let limit = if todo.len() + kept.len() > slots.len() { (slots.len() / 2).max(1) } else { todo.len() };
+        let mut begun = Vec::new();
+        let mut kept = kept.to_vec();
+        while begun.len() < limit
+            && let Some(&expert) = todo.front()
+            && let Some(slot) = self.begin(slots, expert, &kept, Urgency::Demand)
+        {
+            todo.pop_front();
+            kept.push(slot);
+            begun.push(expert);
+        }
+        begun
+    }
+
+    /// Begins to read one expert; gives its slot, where one can be had.
+    fn begin(&self, slots: &mut Slots, expert: usize, kept: &[usize], urgency: Urgency) -> Option<usize> {
+        let mut meter = self.streaming.meter.borrow_mut();
+        let victim = match urgency {
+            Urgency::Demand => slots.victim(kept).or_else(|| self.take_back(slots, kept, &mut meter))?,
+            Urgency::Ahead => slots.victim(kept)?,
+        };
+        if matches!(slots.content(victim), Content::Here { untouched: true, .. }) {
+            meter.prefetch_wasted_bytes += self.expert_bytes();
+        }
+        let place = self.pool.as_ref()?.place(victim);
+        let ticket = self.streaming.reader.read(&self.source, expert, place, urgency);
+        slots.set(victim, Content::Coming { expert, ticket, ahead: urgency == Urgency::Ahead });
+        Some(victim)
+    }
+
+    /// A slot whose read has ended unnoticed, or was to fetch ahead of need and has not begun.
+    fn take_back(&self, slots: &mut Slots, kept: &[usize], meter: &mut ExpertCache) -> Option<usize> {
+        (0..slots.len()).filter(|slot| !kept.contains(slot)).find(|&slot| {
+            self.settle(slots, slot, meter);
+            match slots.content(slot) {
+                Content::Coming { ticket, ahead: true, .. } => self.streaming.reader.withdraw(ticket),
+                Content::Coming { .. } => false,
+                _ => true,
+            }
+        })
+    }
+
+    /// Waits until all of `coming` are here.
+    fn await_all(&self, slots: &mut Slots, coming: &[usize]) -> Result<()> {
+        let began = Instant::now();
+        let result = coming.iter().try_for_each(|&expert| self.await_one(slots, expert));
+        self.streaming.meter.borrow_mut().wait_seconds += began.elapsed().as_secs_f64();
+        result
+    }
+
+    fn await_one(&self, slots: &mut Slots, expert: usize) -> Result<()> {
+        let Some(slot) = slots.find(expert) else { return Err(self.failed(expert, "its slot was lost")) };
+        let Content::Coming { ticket, .. } = slots.content(slot).clone() else { return Ok(()) };
+        match ticket.wait(self.streaming.patience) {
+            Some(Ok(())) => {
+                slots.set(slot, Content::Here { expert, untouched: false });
+                self.streaming.meter.borrow_mut().bytes_read += self.expert_bytes();
+                Ok(())
+            }
+            Some(Err(failure)) => {
+                slots.set(slot, Content::Nothing);
+                Err(self.failed(expert, &failure.0))
+            }
+            None => {
+                let seconds = self.streaming.patience.as_secs_f32();
+                Err(self.failed(expert, &format!("the storage has not answered for {seconds} s")))
+            }
+        }
+    }
+
+    fn failed(&self, expert: usize, what: &str) -> Error {
+        Error::weights(self.source.path(), format!("expert {expert} could not be read: {what}"))
+    }
+
+    /// Fetches what the big pass of `rows` (of the last pass with fewer experts) will want and is not here.
+    pub(crate) fn prefetch(&self, rows: &[usize]) {
+        let mut state = self.state.borrow_mut();
+        let State { slots, halves } = &mut *state;
+        let halves: Vec<_> = rows.iter().filter_map(|&row| halves.get(row)).collect();
+        let used: Vec<usize> = halves.iter().flat_map(|[used, rest]| used.iter().chain(rest)).copied().collect();
+        for &expert in halves.iter().flat_map(|[_, rest]| rest) {
+            if slots.find(expert).is_some() {
+                continue;
+            }
+            let kept = slots_of(slots, &used);
+            if self.begin(slots, expert, &kept, Urgency::Ahead).is_none() {
+                return;
+            }
+            self.streaming.meter.borrow_mut().prefetched += 1;
+        }
+    }
+
+    fn products(&self) -> Result<&Products> {
+        self.pool.as_ref().map(Pool::products).ok_or(Error::Closed)
+    }
+
+    fn expert_bytes(&self) -> u64 {
+        self.pool.as_ref().map_or(0, Pool::expert_bytes)
+    }
+
+    pub(crate) fn slots(&self) -> usize {
+        self.state.borrow().slots.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.pool.as_ref().map_or(0, Pool::bytes)
+    }
+}
+
+impl Drop for Streamed {
+    /// Reads under way write into the pool: it goes when they have ended, and stays where one never does.
+    fn drop(&mut self) {
+        let slots = &self.state.borrow().slots;
+        let coming = (0..slots.len()).filter_map(|slot| match slots.content(slot) {
+            Content::Coming { ticket, .. } => Some(ticket),
+            _ => None,
+        });
+        let ended = |ticket: &Arc<Ticket>| {
+            self.streaming.reader.withdraw(ticket) || ticket.wait(self.streaming.patience).is_some()
+        };
+        if coming.map(ended).filter(|ended| !ended).count() > 0 {
+            std::mem::forget(self.pool.take());
+        }
+    }
+}
+
+/// Products of one pass that are computed a few experts at a time.
+struct Waves<'a> {
+    layer: &'a Streamed,
+    x: &'a Array,
+    k: usize,
+    /// By expert, the places in `chosen` where it was chosen.
+    places: std::collections::HashMap<usize, Vec<u32>>,
+    outputs: Vec<Array>,
+    /// Places in the order of the outputs' rows.
+    order: Vec<u32>,
+}
+
+impl<'a> Waves<'a> {
+    fn new(layer: &'a Streamed, x: &'a Array, chosen: &[usize], k: usize) -> Result<Self> {
+        let mut places = std::collections::HashMap::<usize, Vec<u32>>::new();
+        for (place, &expert) in chosen.iter().enumerate() {
+            places.entry(expert).or_default().push(place as u32);
+        }
+        Ok(Self { layer, x, k, places, outputs: Vec::new(), order: Vec::new() })
+    }
+
+    fn launched(&self) -> usize {
+        self.outputs.len()
+    }
+
+    /// Starts to compute with `experts`, which are here.
+    fn launch(&mut self, slots: &Slots, experts: &[usize]) -> Result<()> {
+        let mut found: Vec<(usize, usize)> =
+            experts.iter().filter_map(|&e| slots.find(e).map(|slot| (slot, e))).collect();
+        found.sort_unstable();
+        let (mut rows, mut slots) = (Vec::new(), Vec::new());
+        for (slot, expert) in found {
+            for &place in self.places.get(&expert).into_iter().flatten() {
+                self.order.push(place);
+                rows.push(place / self.k as u32);
+                slots.push(slot as u32);
+            }
+        }
+        let n = rows.len() as i32;
+        let x = take_axis(self.x, Array::from_slice(&rows, &[n]), 0)?.expand_dims(1)?;
+        let output = self.layer.products()?.of(&x, &Array::from_slice(&slots, &[n]), n >= SORT_FROM)?;
+        async_eval([&output])?;
+        self.outputs.push(output);
+        Ok(())
+    }
+
+    /// Waits until the first `waves` waves are computed.
+    fn finish_first(&self, waves: usize) -> Result<()> {
+        Ok(eval(&self.outputs[..waves])?)
+    }
+
+    fn finish(&self) -> Result<()> {
+        self.finish_first(self.outputs.len())
+    }
+
+    /// The weighted sums, `[rows, hidden]`.
+    fn collect(self, rows: usize, k: usize, weights: &Array) -> Result<Array> {
+        let outputs = concatenate(&self.outputs, 0)?;
+        let mut place_of = vec![0_u32; self.order.len()];
+        for (at, &place) in self.order.iter().enumerate() {
+            place_of[place as usize] = at as u32;
+        }
+        let back = Array::from_slice(&place_of, &[place_of.len() as i32]);
+        let outputs = take_axis(outputs.squeeze_axes(&[1])?, back, 0)?;
+        weighted(&outputs.reshape(&[rows as i32, k as i32, -1])?, weights)
+    }
+}
+
+fn slots_of(slots: &Slots, experts: &[usize]) -> Vec<usize> {
+    experts.iter().filter_map(|&e| slots.find(e)).collect()
+}
+
+/// Slot numbers as MLX wants them.
+fn ids(slots: impl Iterator<Item = Option<usize>>, shape: &[i32]) -> Result<Array> {
+    let ids: Option<Vec<u32>> = slots.map(|slot| slot.map(|s| s as u32)).collect();
+    let ids = ids.ok_or_else(|| Error::weights(Path::new("experts"), "an expert that was here is gone"))?;
+    Ok(Array::from_slice(&ids, shape))
+}
