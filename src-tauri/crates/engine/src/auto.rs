@@ -1,8 +1,10 @@
 //! `auto`: MoBiLE where it is measured to pay, plain decoding where it is not.
 //!
-//! With resident experts a fallback is a whole second pass, so a token costs `little + f · big` under MoBiLE and `big`
-//! plainly, f being the share that falls back. While decoding plainly, f is estimated from how often the big model's own
-//! confidence is below γ, and the little pass is timed by an occasional trial whose result is thrown away.
+//! A token costs `little + f · again` under MoBiLE and `big` plainly, f being the share that falls back and `again` the
+//! big pass that follows a little one: a whole pass where experts are resident, and where they are streamed the fetching
+//! of the missing half. While decoding plainly, f is estimated from how often the big model's own confidence is below γ,
+//! and the little pass and the one after it are timed by an occasional trial; under MoBiLE a token is now and then
+//! decoded plainly to time that.
 
 use crate::policy::{Decision, Mobile, Policy};
 use crate::statistics::AutoReport;
@@ -12,7 +14,7 @@ use crate::statistics::AutoReport;
 const MARGIN: f64 = 0.05;
 /// Trials of the little pass before the first decision.
 const FIRST_TRIALS: u32 = 3;
-/// Tokens between two trials afterwards: at most half a percent of the time.
+/// Tokens between two trials afterwards, which then cost at most half a percent of the time.
 const TRIAL_EVERY: u32 = 256;
 /// Weight of a new pass time, and of a new token in the fallback rate, once that many have been seen.
 const RECENT_TIME: f64 = 0.05;
@@ -57,12 +59,29 @@ pub(crate) struct Auto {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Width {
-    big: Running,
-    little: Running,
+    /// By [`Pass`].
+    times: [Running; 3],
+    warm: [bool; 3],
     trials: u32,
     since_trial: u32,
-    warm: [bool; 2],
     mobile: bool,
+}
+
+/// A pass as far as its time goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pass {
+    Little,
+    /// With all K experts, after a little pass over the same token.
+    Again,
+    /// With all K experts at once.
+    Big,
+}
+
+impl Width {
+    /// Seconds of a pass, once known.
+    fn time(&self, pass: Pass) -> Option<f64> {
+        self.times[pass as usize].known(1)
+    }
 }
 
 impl Auto {
@@ -77,8 +96,15 @@ impl Auto {
             width.mobile = gain > if width.mobile { 0.0 } else { MARGIN };
         }
         match width.mobile {
-            true => Plan::Mobile,
-            _ if width.big.known(1).is_none() => Plan::Plain,
+            true if width.since_trial >= TRIAL_EVERY => {
+                width.since_trial = 0;
+                Plan::Plain
+            }
+            true => {
+                width.since_trial += 1;
+                Plan::Mobile
+            }
+            _ if width.time(Pass::Big).is_none() => Plan::Plain,
             _ if width.trials < FIRST_TRIALS || width.since_trial >= TRIAL_EVERY => {
                 width.trials += 1;
                 width.since_trial = 0;
@@ -92,12 +118,11 @@ impl Auto {
     }
 
     /// Reports the time of a pass of `rows` rows. The first of its kind is left out: it warms up.
-    pub(crate) fn timed(&mut self, rows: usize, little: bool, seconds: f64) {
+    pub(crate) fn timed(&mut self, rows: usize, pass: Pass, seconds: f64) {
         let width = self.width(rows);
-        if !std::mem::replace(&mut width.warm[usize::from(little)], true) {
-            return;
+        if std::mem::replace(&mut width.warm[pass as usize], true) {
+            width.times[pass as usize].add(seconds, RECENT_TIME);
         }
-        if little { width.little.add(seconds, RECENT_TIME) } else { width.big.add(seconds, RECENT_TIME) }
     }
 
     /// Reports whether a token fell back, or would have.
@@ -109,8 +134,8 @@ impl Auto {
     fn gain(&mut self, rows: usize) -> Option<f64> {
         let f = self.fallback.known(FEW_TOKENS)?;
         let width = self.width(rows);
-        let (big, little) = (width.big.known(1)?, width.little.known(1)?);
-        Some(1.0 - (little + f * big) / big)
+        let (big, little) = (width.time(Pass::Big)?, width.time(Pass::Little)?);
+        Some(1.0 - (little + f * width.time(Pass::Again)?) / big)
     }
 
     fn width(&mut self, rows: usize) -> &mut Width {
@@ -124,19 +149,20 @@ impl Auto {
     /// What was chosen last at this width, and why.
     pub(crate) fn report(&mut self, rows: usize, can_halve: bool) -> AutoReport {
         let f = self.fallback.known(FEW_TOKENS);
-        let Width { big, little, mobile, .. } = *self.width(rows);
-        let (big_ms, little_ms) = (big.known(1).map(|s| s * 1e3), little.known(1).map(|s| s * 1e3));
-        let why = match (big_ms, little_ms, f) {
+        let width = *self.width(rows);
+        let [little_ms, again_ms, big_ms] =
+            [Pass::Little, Pass::Again, Pass::Big].map(|pass| width.time(pass).map(|seconds| seconds * 1e3));
+        let why = match (big_ms, little_ms, again_ms.zip(f)) {
             _ if !can_halve => "the model computes one expert a token: there is nothing to halve".to_owned(),
-            (Some(b), Some(l), Some(f)) => format!(
-                "a token costs {:.2} ms with MoBiLE ({l:.2} ms + {:.0}% of {b:.2} ms) and {b:.2} ms plainly",
-                l + f * b,
+            (Some(b), Some(l), Some((a, f))) => format!(
+                "a token costs {:.2} ms with MoBiLE ({l:.2} ms + {:.0}% of {a:.2} ms) and {b:.2} ms plainly",
+                l + f * a,
                 f * 100.0
             ),
             _ => "not enough measured yet".to_owned(),
         };
-        let chosen = if mobile && can_halve { "mobile" } else { "full" };
-        AutoReport { chosen, why, big_ms, little_ms, fallback_rate: f }
+        let chosen = if width.mobile && can_halve { "mobile" } else { "full" };
+        AutoReport { chosen, why, big_ms, little_ms, again_ms, fallback_rate: f }
     }
 }
 
@@ -161,24 +187,33 @@ mod tests {
 
     /// Lets `auto` decode with the given times and fallback rate; gives the seconds per token it took.
     fn decode(auto: &mut Auto, tokens: usize, big: f64, little: f64, f: f64) -> f64 {
+        decode_again(auto, tokens, big, little, big, f)
+    }
+
+    /// As `decode`, with a time of its own for the big pass after a little one.
+    fn decode_again(auto: &mut Auto, tokens: usize, big: f64, little: f64, again: f64, f: f64) -> f64 {
         let mut total = 0.0;
         for n in 0..tokens {
             let falls = (n as f64 * f).fract() + f >= 1.0;
             match auto.plan(1, true) {
-                Plan::Plain => total += big,
+                Plan::Plain => {
+                    auto.timed(1, Pass::Big, big);
+                    total += big;
+                }
                 Plan::Trial => {
-                    auto.timed(1, true, little);
-                    total += big + little;
+                    auto.timed(1, Pass::Little, little);
+                    auto.timed(1, Pass::Again, again);
+                    total += little + again;
                 }
                 Plan::Mobile => {
-                    auto.timed(1, true, little);
+                    auto.timed(1, Pass::Little, little);
                     total += little;
                     if falls {
-                        total += big;
+                        auto.timed(1, Pass::Again, again);
+                        total += again;
                     }
                 }
             }
-            auto.timed(1, false, big);
             auto.judged(falls);
         }
         total / tokens as f64
@@ -205,6 +240,14 @@ mod tests {
         assert_eq!(auto.report(1, true).chosen, "full");
         decode(&mut auto, 500, 1.0, 0.6, 0.05);
         assert_eq!(auto.report(1, true).chosen, "mobile");
+    }
+
+    #[test]
+    fn streamed_experts_make_falling_back_cheap() {
+        let resident = decode(&mut Auto::default(), 2000, 1.0, 0.6, 0.45);
+        let streamed = decode_again(&mut Auto::default(), 2000, 1.0, 0.5, 0.5, 0.45);
+        assert!((0.99..1.02).contains(&resident), "{resident}");
+        assert!((0.70..0.80).contains(&streamed), "{streamed}");
     }
 
     #[test]

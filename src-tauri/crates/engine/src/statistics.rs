@@ -193,6 +193,8 @@ pub struct AutoReport {
     pub big_ms: Option<f64>,
     /// Milliseconds of a little pass.
     pub little_ms: Option<f64>,
+    /// Milliseconds of a big pass over a token that a little one has just tried.
+    pub again_ms: Option<f64>,
     /// Share of tokens that fall back, or would.
     pub fallback_rate: Option<f64>,
 }

@@ -12,7 +12,7 @@ use super::draw::{Drawn, draw};
 use super::prefix::PrefixStore;
 use super::request::{FinishReason, Job};
 use super::sequence::{End, Figures, Sequence};
-use crate::auto::{Auto, Plan, would_fall_back};
+use crate::auto::{Auto, Pass, Plan, would_fall_back};
 use crate::engine::{Live, Loaded};
 use crate::error::{Error, Result};
 use crate::exit;
@@ -182,6 +182,7 @@ impl Scheduler {
                 None => groups.push((choice, vec![row])),
             }
         }
+        let fresh = big.len();
         for (choice, group) in groups {
             self.first_pass(choice, &group, &mut big)?;
         }
@@ -190,7 +191,8 @@ impl Scheduler {
         }
         big.sort_unstable_by_key(|&(index, _)| index);
         let indices: Vec<usize> = big.iter().map(|&(i, _)| i).collect();
-        let drawn = self.pass(&indices, Choice::All)?;
+        let kind = if fresh == 0 { Pass::Again } else { Pass::Big };
+        let drawn = self.pass(&indices, Choice::All, Some(kind))?;
         for ((index, first), mut drawn) in big.into_iter().zip(drawn) {
             let decision = if first.is_some() { Decision::Fallback } else { Decision::Big };
             // The confidence that is reported is the one that decided.
@@ -204,7 +206,8 @@ impl Scheduler {
     /// the confidence that decided.
     fn first_pass(&mut self, choice: Choice, group: &[Row], big: &mut Vec<(usize, Option<f32>)>) -> Result<()> {
         let indices: Vec<usize> = group.iter().map(|r| r.sequence).collect();
-        let drawn = self.pass(&indices, choice)?;
+        let timed = matches!(choice, Choice::Half { .. }).then_some(Pass::Little);
+        let drawn = self.pass(&indices, choice, timed)?;
         self.prefetch(group, &drawn);
         for (row, drawn) in group.iter().zip(drawn) {
             let cache = &mut self.sequences[row.sequence].cache;
@@ -246,8 +249,8 @@ impl Scheduler {
     }
 
     /// One pass over the last token of each sequence, `indices` ascending; every cache is one position longer
-    /// afterwards.
-    fn pass(&mut self, indices: &[usize], choice: Choice) -> Result<Vec<Drawn>> {
+    /// afterwards. `timed`: what `auto` learns its time as.
+    fn pass(&mut self, indices: &[usize], choice: Choice, timed: Option<Pass>) -> Result<Vec<Drawn>> {
         let started = Instant::now();
         let mut rows: Vec<&mut Sequence> = self
             .sequences
@@ -280,10 +283,8 @@ impl Scheduler {
             passes.add(1, share);
             counters.expert_cache.merge(&streamed.share_since(&earlier, row, width));
         }
-        match choice {
-            Choice::All => self.auto.timed(rows.len(), false, seconds),
-            Choice::Half { .. } => self.auto.timed(rows.len(), true, seconds),
-            Choice::Mass { .. } => {}
+        if let Some(pass) = timed {
+            self.auto.timed(width, pass, seconds);
         }
         Ok(drawn)
     }
