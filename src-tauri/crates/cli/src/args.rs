@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use mobile_engine::{Bits, Compute, DEFAULT_GAMMA, Mobile, ModelInfo, Policy, Prefill, Sampling};
+use mobile_engine::{Bits, Compute, DEFAULT_GAMMA, Mobile, ModelInfo, Policy, Prefill, Replacement, Sampling};
 
 pub(crate) use self::library::{ImportArgs, InfoArgs, ListArgs, PullArgs, RemoveArgs};
 pub(crate) use self::measuring::{BenchArgs, CalibrateArgs, EvalArgs};
 pub(crate) use self::serving::ServeArgs;
 use crate::calibration;
 use crate::error::EXIT_CODES;
+use crate::experts::MemoryArg;
 
 mod library;
 mod measuring;
@@ -31,7 +32,7 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Talk with a model; /help lists what can be typed.
     Chat(ChatArgs),
-    /// Quantize a checkpoint into mlx-lm's layout.
+    /// Quantize a checkpoint into mlx-lm's layout, or arrange its experts for streaming.
     Convert(ConvertArgs),
     /// Measure a policy's quality on a text or a chat file: perplexity, accuracy, agreement with all experts.
     Eval(EvalArgs),
@@ -103,12 +104,18 @@ pub(crate) struct ConvertArgs {
     pub(crate) source: PathBuf,
     /// Folder to make; must not exist.
     pub(crate) target: PathBuf,
-    /// Bits per weight.
-    #[arg(long, default_value_t = 4, value_parser = one_of(["2", "3", "4", "6", "8"]))]
-    pub(crate) bits: i32,
+    /// Bits per weight: 4 by default, and with --streamed as the source has them.
+    #[arg(long, value_parser = one_of(["2", "3", "4", "6", "8"]))]
+    pub(crate) bits: Option<i32>,
     /// Weights that share a scale.
     #[arg(long, default_value_t = 64, value_parser = one_of(["32", "64", "128"]))]
     pub(crate) group_size: i32,
+    /// Arrange the experts so that they can be streamed, one piece each, instead of writing mlx-lm's layout.
+    #[arg(long)]
+    pub(crate) streamed: bool,
+    /// With --streamed, the dtype to compute with; by default f32 on a CPU and bf16 on a GPU.
+    #[arg(long, value_enum, requires = "streamed")]
+    pub(crate) dtype: Option<DtypeArg>,
 }
 
 /// `mobile doctor`.
@@ -132,15 +139,22 @@ pub(crate) struct ModelArgs {
     /// Quantize on load what is not quantized yet.
     #[arg(long, value_parser = one_of(["4", "8"]))]
     pub(crate) bits: Option<i32>,
+    /// Memory for experts: auto (all of them where they fit, else what is free), all, a share like 25%, or a size like
+    /// 6GB. Where it is less than all of them, the others are streamed from disk; the first time, they are arranged for
+    /// that under the program's home.
+    #[arg(long, env = "MOBILE_EXPERT_MEMORY", default_value = "auto", value_name = "SIZE|PERCENT")]
+    pub(crate) expert_memory: MemoryArg,
+    /// Which streamed expert leaves for another: the one not used for the longest time, or the one used least often.
+    #[arg(long, value_enum, default_value = "lru")]
+    pub(crate) expert_replacement: ReplacementArg,
+    /// Keep streamed experts out of the system's file cache, to measure what the disk gives.
+    #[arg(long)]
+    pub(crate) no_page_cache: bool,
 }
 
 impl ModelArgs {
     pub(crate) fn compute(&self) -> Option<Compute> {
-        self.dtype.map(|d| match d {
-            DtypeArg::F32 => Compute::F32,
-            DtypeArg::Bf16 => Compute::Bf16,
-            DtypeArg::F16 => Compute::F16,
-        })
+        self.dtype.map(Into::into)
     }
 
     pub(crate) fn quantize(&self) -> Option<Bits> {
@@ -245,12 +259,38 @@ pub(crate) enum PolicyArg {
     Auto,
 }
 
+/// Names of the replacement policies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReplacementArg {
+    Lru,
+    Lfu,
+}
+
+impl From<ReplacementArg> for Replacement {
+    fn from(arg: ReplacementArg) -> Self {
+        match arg {
+            ReplacementArg::Lru => Self::Lru,
+            ReplacementArg::Lfu => Self::Lfu,
+        }
+    }
+}
+
 /// Names of the compute dtypes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DtypeArg {
     F32,
     Bf16,
     F16,
+}
+
+impl From<DtypeArg> for Compute {
+    fn from(arg: DtypeArg) -> Self {
+        match arg {
+            DtypeArg::F32 => Self::F32,
+            DtypeArg::Bf16 => Self::Bf16,
+            DtypeArg::F16 => Self::F16,
+        }
+    }
 }
 
 /// Names of the prefill choices.

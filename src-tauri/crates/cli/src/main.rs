@@ -9,6 +9,7 @@ mod convert;
 mod doctor;
 mod error;
 mod eval;
+mod experts;
 mod generate;
 mod interrupt;
 mod library;

@@ -8,14 +8,14 @@ use mobile_models::Library;
 
 use crate::args::ModelArgs;
 use crate::error::Failure;
+use crate::experts;
 
 /// The model that comes with the program.
 pub(crate) const EMBEDDED: &str = "olmoe-tiny";
 
 /// Loads the model, with a bar on standard error while it takes long enough to see.
 pub(crate) fn load(args: &ModelArgs) -> Result<Engine, Failure> {
-    let folder = folder(args)?;
-    let options = LoadOptions { compute: args.compute(), quantize: args.quantize(), ..LoadOptions::new(folder) };
+    let options = options(args)?;
     let bar = ProgressBar::new(0).with_style(style());
     let shown = bar.clone();
     let engine = Engine::load(options, move |p| {
@@ -25,6 +25,23 @@ pub(crate) fn load(args: &ModelArgs) -> Result<Engine, Failure> {
     .map_err(|e| Failure::Model(e.to_string()));
     bar.finish_and_clear();
     engine
+}
+
+/// How the model that the arguments name is to be loaded. Where its experts are to be streamed and have not been arranged
+/// for that yet, this does it.
+pub(crate) fn options(args: &ModelArgs) -> Result<LoadOptions, Failure> {
+    let folder = folder(args)?;
+    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
+    let placed = experts::place(folder, args.expert_memory, args.compute(), args.quantize())?;
+    Ok(LoadOptions {
+        name,
+        compute: args.compute(),
+        quantize: args.quantize(),
+        expert_memory: placed.memory,
+        replacement: args.expert_replacement.into(),
+        page_cache: !args.no_page_cache,
+        ..LoadOptions::new(placed.folder)
+    })
 }
 
 /// The folder of the model that the arguments name.

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use mobile_engine::{ComputeDevice, LoadOptions, mlx_version};
+use mobile_engine::{ComputeDevice, mlx_version};
 use mobile_models::{Library, Machine, Mlx};
 use mobile_service::{ModelSlot, ModelState, Service, ServiceConfig};
 
@@ -12,15 +12,13 @@ use crate::model::{self, home};
 
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     logs(args.json_logs);
-    let folder = model::folder(&args.model)?;
+    let options = model::options(&args.model)?;
     let config = config(args)?;
     let slot = ModelSlot::new();
     let runtime = tokio::runtime::Runtime::new().map_err(|e| Failure::Other(format!("cannot start: {e}")))?;
     runtime.block_on(async {
         let handle = Service::new(config, slot.clone()).start().await.map_err(|e| Failure::Other(e.to_string()))?;
         eprintln!("http://{}", handle.address());
-        let options =
-            LoadOptions { compute: args.model.compute(), quantize: args.model.quantize(), ..LoadOptions::new(folder) };
         let loading = slot.clone();
         let loaded = tokio::task::spawn_blocking(move || loading.load(options)).await;
         let ended = match loaded {

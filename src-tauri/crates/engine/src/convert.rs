@@ -232,7 +232,11 @@ fn write_shard(tensors: &Tensors, shard: Vec<Entry>, bits: Bits, path: &Path) ->
         return Err(error);
     }
     written.map_err(|e| Error::write(path)(std::io::Error::other(e)))?;
-    // The file was written under a temporary name, which only its owner may read.
+    make_readable(path)
+}
+
+/// For a file that was written under a temporary name, which only its owner may read.
+pub(crate) fn make_readable(path: &Path) -> Result<()> {
     let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     std::fs::set_permissions(path, readable).map_err(Error::write(path))
 }

@@ -30,7 +30,7 @@ pub use files::free_space;
 pub use fit::{Fit, MARGIN, Room, Use, Verdict, assess};
 pub use id::ModelId;
 pub use library::{Entry, Import, Library, Origin, Status};
-pub use machine::{Cores, Disk, Gpu, Machine, Mlx};
+pub use machine::{Cores, Disk, Gpu, Machine, Mlx, available_memory};
 pub use pull::{CancellationToken, FreeSpace, Preview, Pull, PullEvent, RESERVE};
 pub use shape::{Family, Quantization, Shape};
 pub use units::bytes;

@@ -5,8 +5,10 @@ mod state;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 use crate::cache::Repository;
 use crate::checkpoint::{Checkpoint, inspect};
@@ -153,6 +155,29 @@ impl Library {
             Status::Ready { .. } => Ok(entry.path),
             Status::Incomplete { why } => Err(Error::Incomplete { id: entry.id, why }),
         }
+    }
+
+    /// Where the experts of the checkpoint in `folder` are kept arranged for streaming in one `variant`. Another folder
+    /// once the checkpoint's files change.
+    ///
+    /// # Errors
+    /// [`Error::Read`] when the folder cannot be read.
+    pub fn streamed_folder(&self, folder: &Path, variant: &str) -> Result<PathBuf> {
+        let mut digest = Sha256::new();
+        let path = folder.canonicalize().map_err(Error::read(folder))?;
+        digest.update(path.as_os_str().as_encoded_bytes());
+        let mut files: Vec<_> = fs::read_dir(folder).map_err(Error::read(folder))?.flatten().collect();
+        files.sort_by_key(fs::DirEntry::file_name);
+        for file in files {
+            let about = fs::metadata(file.path()).map_err(Error::read(file.path()))?;
+            let changed = about.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+            digest.update(file.file_name().as_encoded_bytes());
+            digest.update(about.len().to_le_bytes());
+            digest.update(changed.as_nanos().to_le_bytes());
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let short: String = digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        Ok(self.data.join("streamed").join(format!("{name}-{short}-{variant}")))
     }
 
     /// Removes a model; gives the bytes that came free. An imported folder of the user's is forgotten, not deleted.

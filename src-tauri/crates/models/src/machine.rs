@@ -112,6 +112,16 @@ impl Machine {
     }
 }
 
+/// Bytes of memory that a program may still take now: what the system calls available, less within a control group
+/// that allows less.
+#[must_use]
+pub fn available_memory() -> u64 {
+    let refresh = RefreshKind::nothing().with_memory(MemoryRefreshKind::everything());
+    let Ok(system) = System::new_with_specifics(refresh) else { return 0 };
+    let group = system.cgroup_limits().map_or(u64::MAX, |limits| limits.free_memory);
+    system.available_memory().min(group)
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Machine, Mlx};

@@ -259,7 +259,7 @@ pub(crate) fn write_layer(
     out.write_all_at(&front, 0).map_err(Error::write(path))?;
     out.flush().and_then(|()| out.sync_all()).map_err(Error::write(path))?;
     file.persist(path).map_err(|e| Error::write(path)(e.error))?;
-    Ok(())
+    crate::convert::make_readable(path)
 }
 
 fn json_of(header: &Header, path: &Path) -> Result<Vec<u8>> {

@@ -1,6 +1,8 @@
 //! Where the expert weights live: all of them in memory, or some of them with the others on disk.
 
 mod arrange;
+#[cfg(test)]
+mod faults;
 mod layout;
 mod pool;
 mod products;

@@ -154,15 +154,7 @@ impl Drop for Reader {
 
 fn work(shared: &Shared) {
     while let Some((job, urgency)) = next(shared) {
-        // A source that panics must not leave its reader waiting.
-        let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            job.source.read(job.expert, &mut slices(&job.place))
-        }));
-        let result = match read {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(e)) => Err(Failure(e.to_string())),
-            Err(_) => Err(Failure("the read panicked".to_owned())),
-        };
+        let result = job.source.read(job.expert, &mut slices(&job.place)).map_err(|e| Failure(e.to_string()));
         job.ticket.finish(result);
         if urgency == Urgency::Ahead {
             lock(&shared.queue).fetching_ahead -= 1;
