@@ -129,6 +129,17 @@ pub(crate) fn summary(finished: &Finished) -> String {
         share(c.fallbacks),
         100.0 * c.experts_computed as f64 / c.experts_full.max(1) as f64,
     ));
+    let mut streamed = c.expert_cache;
+    streamed.merge(&c.prefill_expert_cache);
+    let wanted = streamed.hits + streamed.misses;
+    if wanted > 0 {
+        lines.push_str(&format!(
+            "\nexperts streamed: {:.0}% found in memory, {:.1} MB read, {:.2} s waited for",
+            100.0 * streamed.hits as f64 / wanted as f64,
+            streamed.bytes_read as f64 / 1e6,
+            streamed.wait_seconds,
+        ));
+    }
     if let Some(auto) = &s.auto {
         lines.push_str(&format!("\nauto chose {}: {}", auto.chosen, auto.why));
     }

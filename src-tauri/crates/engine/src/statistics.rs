@@ -28,8 +28,10 @@ pub struct Counters {
     pub little_passes: Passes,
     /// How confident the first pass of each token was; see [`CONFIDENCE_BINS`].
     pub confidence_histogram: [u64; CONFIDENCE_BINS],
-    /// Experts found in memory and fetched; zero while all experts are resident.
+    /// Experts found in memory and fetched while decoding; zero while all experts are resident.
     pub expert_cache: ExpertCache,
+    /// The same while reading prompts.
+    pub prefill_expert_cache: ExpertCache,
 }
 
 /// Rows that went through passes of one kind, and the time of the passes, shared out evenly among their rows.
@@ -85,7 +87,8 @@ impl ExpertCache {
         *wait_seconds = time(*wait_seconds, other.wait_seconds);
     }
 
-    pub(crate) fn merge(&mut self, other: &Self) {
+    /// Adds what was counted elsewhere.
+    pub fn merge(&mut self, other: &Self) {
         self.zip(other, |a, b| a + b, |a, b| a + b);
     }
 
@@ -141,6 +144,7 @@ impl Counters {
             *mine += theirs;
         }
         self.expert_cache.merge(&other.expert_cache);
+        self.prefill_expert_cache.merge(&other.prefill_expert_cache);
     }
 
     /// Share of tokens that fell back, from 0 to 1.

@@ -3,7 +3,7 @@
 use mobile_engine::{ModelInfo, Policy};
 use serde::Serialize;
 
-use super::time::Run;
+use super::time::{Run, Streamed};
 use crate::eval::label;
 use crate::numbers::Spread;
 use crate::plot::{Bar, Group};
@@ -36,6 +36,9 @@ pub(super) struct Line {
     pub(super) speedup: f64,
     prefill_tokens_per_second: Spread,
     first_token_seconds: Spread,
+    /// Of the last run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    streamed: Option<Streamed>,
     #[serde(skip_serializing_if = "Option::is_none")]
     auto_chose: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,6 +67,7 @@ impl Line {
             speedup: decode.median / full.unwrap_or(decode.median),
             prefill_tokens_per_second: spread(|r| r.prefill)?,
             first_token_seconds: spread(|r| r.first_token_seconds)?,
+            streamed: runs.last()?.streamed,
             auto_chose: auto.as_ref().map(|a| a.0.to_owned()),
             auto_why: auto.map(|a| a.1),
         })
@@ -88,15 +92,19 @@ impl Line {
 
 impl Report<'_> {
     pub(super) fn table(&self) -> String {
-        let header =
-            ["policy", "prompt", "tok/s", "min", "max", "vs full", "fallbacks", "prefill tok/s", "first token"];
+        let mut header =
+            vec!["policy", "prompt", "tok/s", "min", "max", "vs full", "fallbacks", "prefill tok/s", "first token"];
+        let streamed = self.rows.iter().any(|line| line.streamed.is_some());
+        if streamed {
+            header.extend(["in memory", "read a token", "waiting", "ahead useful"]);
+        }
         let rows: Vec<Vec<String>> = self
             .rows
             .iter()
             .map(|line| {
                 let decode = line.decode_tokens_per_second;
                 let wanted = line.wanted_fallback_rate.map_or_else(String::new, |w| format!(" of {}", percent(w, 0)));
-                vec![
+                let mut cells = vec![
                     line.label(),
                     line.prompt_tokens.to_string(),
                     format!("{:.1}", decode.median),
@@ -106,7 +114,12 @@ impl Report<'_> {
                     format!("{}{wanted}", percent(line.fallback_rate, 1)),
                     format!("{:.1}", line.prefill_tokens_per_second.median),
                     format!("{:.0} ms", line.first_token_seconds.median * 1e3),
-                ]
+                ];
+                cells.extend(line.streamed.iter().flat_map(|s| {
+                    let mb = format!("{:.1} MB", s.bytes_read_per_token / 1e6);
+                    [percent(s.hit_rate, 0), mb, percent(s.wait_share, 0), percent(s.prefetch_useful, 0)]
+                }));
+                cells
             })
             .collect();
         table(&header, &rows)

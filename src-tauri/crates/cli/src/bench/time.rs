@@ -1,6 +1,6 @@
 //! One timed run: some sequences decoded together by one policy.
 
-use mobile_engine::{Engine, Finished, Generation, Policy, Request, Token};
+use mobile_engine::{Counters, Engine, Finished, Generation, Policy, Request, Token};
 
 use crate::error::Failure;
 
@@ -14,10 +14,37 @@ pub(super) struct Run {
     pub(super) first_token_seconds: f64,
     pub(super) fallback_rate: f64,
     pub(super) peak_memory_bytes: usize,
+    /// While decoding, where experts are streamed.
+    pub(super) streamed: Option<Streamed>,
     /// What `auto` said of its choice.
     pub(super) auto: Option<(&'static str, String)>,
     /// Of the first pass of each token.
     pub(super) confidences: Vec<f64>,
+}
+
+/// How streaming went.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub(super) struct Streamed {
+    /// Of the experts wanted, the share found in memory.
+    pub(super) hit_rate: f64,
+    pub(super) bytes_read_per_token: f64,
+    /// Of the time of all passes, the share spent waiting for experts.
+    pub(super) wait_share: f64,
+    /// Of the experts fetched ahead, the share that was there when it was wanted.
+    pub(super) prefetch_useful: f64,
+}
+
+impl Streamed {
+    fn of(counters: &Counters) -> Option<Self> {
+        let c = &counters.expert_cache;
+        let (wanted, seconds) = (c.hits + c.misses, counters.big_passes.seconds + counters.little_passes.seconds);
+        (wanted > 0).then(|| Self {
+            hit_rate: c.hits as f64 / wanted as f64,
+            bytes_read_per_token: c.bytes_read as f64 / counters.tokens_processed.saturating_sub(1).max(1) as f64,
+            wait_share: c.wait_seconds / seconds,
+            prefetch_useful: c.prefetch_useful as f64 / c.prefetched.max(1) as f64,
+        })
+    }
 }
 
 /// When the tokens of a sequence came, in seconds since it was submitted.
@@ -72,6 +99,7 @@ pub(super) fn run(engine: &Engine, prompts: &[Vec<u32>], tokens: usize, policy: 
         fallback_rate: sum(|f| f.statistics.counters.fallbacks as f64)
             / sum(|f| f.statistics.tokens_generated.saturating_sub(1).max(1) as f64),
         peak_memory_bytes: ended.iter().map(|(_, f)| f.statistics.peak_memory_bytes).max().unwrap_or(0),
+        streamed: statistics.and_then(|s| Streamed::of(&s.counters)),
         auto: statistics.and_then(|s| s.auto.as_ref()).map(|a| (a.chosen, a.why.clone())),
         confidences: confidences.collect(),
     })

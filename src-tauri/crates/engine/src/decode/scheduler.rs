@@ -145,14 +145,14 @@ impl Scheduler {
         match output.logits {
             None => {
                 eval(sequence.cache.arrays())?;
-                self.count_streamed(index);
+                self.count_prefill(index);
             }
             Some(logits) => {
                 let drawn = draw(&logits, std::iter::once(&*sequence), None)?;
                 let decision = if choice == Choice::All { Decision::Big } else { Decision::Little };
                 let per_token = self.loaded.experts_per_token(choice);
                 sequence.counters.experts_computed += per_token;
-                self.count_streamed(index);
+                self.count_prefill(index);
                 for drawn in drawn {
                     self.accept(index, decision, drawn);
                 }
@@ -161,11 +161,11 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Puts down to one request what was counted of streamed experts since this was last done.
-    fn count_streamed(&mut self, index: usize) {
+    /// Puts down to the prompt of one request what was counted of streamed experts since this was last done.
+    fn count_prefill(&mut self, index: usize) {
         let streamed = *self.loaded.meter.borrow();
         let earlier = std::mem::replace(&mut self.streamed, streamed);
-        self.sequences[index].counters.expert_cache.merge(&streamed.share_since(&earlier, 0, 1));
+        self.sequences[index].counters.prefill_expert_cache.merge(&streamed.share_since(&earlier, 0, 1));
     }
 
     /// One token for each of `ready`: first the passes with fewer experts, then one big pass for the rows that want all
