@@ -36,7 +36,7 @@ impl Products {
         let rows = x.dim(0);
         let flat = experts.reshape(&[-1])?;
         let order = argsort(&flat)?;
-        let inputs = take_axis(x, floor_divide(&order, Array::from_int(k).as_type::<u32>()?)?, 0)?.expand_dims(1)?;
+        let inputs = rows_of(x, &floor_divide(&order, Array::from_int(k).as_type::<u32>()?)?)?;
         let outputs = self.of(&inputs, &take_axis(&flat, &order, 0)?, true)?.squeeze_axes(&[1])?;
         Ok(take_axis(outputs, argsort(&order)?, 0)?.reshape(&[rows, k, -1])?)
     }
@@ -54,6 +54,15 @@ impl Products {
     pub(super) fn bytes(&self) -> usize {
         self.gate_up.bytes() + self.down.bytes()
     }
+}
+
+/// The rows of `x`, `[rows, hidden]`, that `indices` (uint32) name, as `[indices, 1, hidden]`.
+///
+/// They are copied in that shape. Sorted products on Metal and CUDA step from row to row by the stride of the middle
+/// axis, which is 1 where that axis was inserted afterwards, and would read other numbers without a word
+/// (<https://github.com/ml-explore/mlx/issues/4253>, in MLX up to 0.32).
+pub(super) fn rows_of(x: &Array, indices: &Array) -> Result<Array> {
+    Ok(take_axis(x.reshape(&[x.dim(0), 1, -1])?, indices, 0)?)
 }
 
 /// `[rows, k, hidden]` summed by `weights` of shape `[rows, k]`, in one product.

@@ -18,7 +18,7 @@ use mlx_rs::transforms::{async_eval, eval};
 
 use super::layout::Source;
 use super::pool::Pool;
-use super::products::{Products, SORT_FROM, weighted};
+use super::products::{Products, SORT_FROM, rows_of, weighted};
 use super::reader::{Reader, Ticket, Urgency};
 use super::slots::{Content, Replacement, Slots};
 use crate::error::{Error, Result};
@@ -337,7 +337,7 @@ impl<'a> Waves<'a> {
             }
         }
         let n = rows.len() as i32;
-        let x = take_axis(self.x, Array::from_slice(&rows, &[n]), 0)?.expand_dims(1)?;
+        let x = rows_of(self.x, &Array::from_slice(&rows, &[n]))?;
         let output = self.layer.products()?.of(&x, &Array::from_slice(&slots, &[n]), n >= SORT_FROM)?;
         async_eval([&output])?;
         self.outputs.push(output);
