@@ -264,6 +264,9 @@ impl Engine {
         if request.max_tokens == 0 {
             return Err(Error::Parameter("max_tokens must be at least 1".to_owned()));
         }
+        if request.constraint.is_some() && request.forced.is_some() {
+            return Err(Error::Parameter("an answer cannot be both forced and constrained".to_owned()));
+        }
         request.sampling.check()?;
         request.policy.check(self.info.top_k)
     }

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::draw::Drawn;
 use super::request::{Control, Event, FinishReason, Finished, Job, Prefill, Request, Token};
+use crate::constraint::Guide;
 use crate::error::Error;
 use crate::kv::KvCache;
 use crate::policy::{Choice, Decision, Policy};
@@ -20,6 +21,7 @@ pub(crate) struct Sequence {
     control: Arc<Control>,
     events: mpsc::UnboundedSender<Event>,
     text: TextStream,
+    guide: Option<Guide>,
     /// Prompt and answer. Once the prompt is read, all but the last are in the cache.
     tokens: Vec<u32>,
     pub(crate) cache: KvCache,
@@ -33,6 +35,8 @@ pub(crate) struct Sequence {
     first_token: Option<Instant>,
     last_token: Instant,
     pub(crate) finished: Option<FinishReason>,
+    /// Why the answer cannot go on.
+    failure: Option<Error>,
 }
 
 impl Sequence {
@@ -47,6 +51,7 @@ impl Sequence {
         Self {
             seed: request.sampling.seed.unwrap_or_else(random_seed),
             tokens: request.prompt.clone(),
+            guide: request.constraint.as_ref().map(Guide::new),
             request,
             control,
             events,
@@ -60,6 +65,7 @@ impl Sequence {
             first_token: None,
             last_token: now,
             finished: None,
+            failure: None,
         }
     }
 
@@ -79,6 +85,11 @@ impl Sequence {
 
     pub(crate) fn sampling(&self) -> &Sampling {
         &self.request.sampling
+    }
+
+    /// What the next token may be, where the answer is constrained.
+    pub(crate) fn guide(&self) -> Option<&Guide> {
+        self.guide.as_ref()
     }
 
     pub(crate) fn seed(&self) -> u64 {
@@ -144,10 +155,12 @@ impl Sequence {
         self.counters.count_token(decision, drawn.confidence);
 
         self.tokens.push(drawn.token);
-        let ends = !self.request.ignore_eos && self.request.forced.is_none() && end.eos.contains(&drawn.token);
+        let heeds_eos = self.guide.is_some() || (!self.request.ignore_eos && self.request.forced.is_none());
+        let ends = heeds_eos && end.eos.contains(&drawn.token);
         let piece = if ends { crate::text::Piece::default() } else { self.text.push(drawn.token) };
         let forced_out = self.request.forced.as_ref().is_some_and(|f| self.generated() >= f.len());
-        if ends || piece.stopped {
+        let complete = !ends && self.commit(drawn.token);
+        if ends || piece.stopped || complete {
             self.finished = Some(FinishReason::Stop);
         } else if forced_out || self.generated() >= self.request.max_tokens || self.tokens.len() > end.context {
             self.finished = Some(FinishReason::Length);
@@ -165,8 +178,20 @@ impl Sequence {
         let _ = self.events.send(Event::Token(token));
     }
 
-    /// Sends the last event of a request that ended well.
+    /// Tells the constraint of a token that stands. True when nothing may follow.
+    fn commit(&mut self, token: u32) -> bool {
+        let Some(guide) = &mut self.guide else { return false };
+        guide.commit(token).unwrap_or_else(|error| {
+            self.failure = Some(error);
+            true
+        })
+    }
+
+    /// Sends the last event of a request that has come to its end.
     pub(crate) fn report(&mut self, reason: FinishReason, about: impl FnOnce(Figures) -> Statistics) {
+        if let Some(error) = self.failure.take() {
+            return self.fail(error);
+        }
         let first = self.first_token.unwrap_or(self.last_token);
         let decoding = (self.last_token - first).as_secs_f64();
         let generated = self.generated();
