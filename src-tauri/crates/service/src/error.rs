@@ -76,6 +76,15 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "invalid_value", format!("{param}: {why}")).on(param)
     }
 
+    fn response_format(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_response_format", message).on("response_format")
+    }
+
+    pub(crate) fn schema_too_slow(limit: Duration) -> Self {
+        let message = format!("response_format: the schema was not compiled within {} s; simplify it", limit.as_secs());
+        Self::response_format(message)
+    }
+
     pub(crate) fn missing(param: &str) -> Self {
         let message = format!("the field {param} is required");
         Self::new(StatusCode::BAD_REQUEST, "missing_required_parameter", message).on(param)
@@ -221,6 +230,7 @@ impl From<EngineError> for ApiError {
                 Self::new(StatusCode::BAD_REQUEST, "invalid_value", message).on("prompt")
             }
             EngineError::Template(_) => Self::new(StatusCode::BAD_REQUEST, "template_refused", message).on("messages"),
+            EngineError::Constraint(_) => Self::response_format(format!("response_format: {message}")),
             EngineError::Parameter(_) => Self::new(StatusCode::BAD_REQUEST, "invalid_value", message),
             EngineError::NothingToHalve { .. } => {
                 Self::new(StatusCode::BAD_REQUEST, "invalid_value", message).on("policy")

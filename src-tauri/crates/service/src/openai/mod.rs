@@ -1,6 +1,7 @@
 //! The words of OpenAI's API.
 
 mod fields;
+mod format;
 mod logprobs;
 mod messages;
 
@@ -11,6 +12,7 @@ use utoipa::ToSchema;
 use crate::error::ApiError;
 
 pub(crate) use fields::refuse_unsupported;
+pub(crate) use format::ResponseFormat;
 pub(crate) use logprobs::{ChatLogprobs, CompletionLogprobs};
 pub(crate) use messages::{Message, conversation};
 

@@ -14,7 +14,7 @@ use crate::error::{ApiError, ErrorBody};
 use crate::events::{self, Frames, ServerSentEvent};
 use crate::extract::{Body, Json};
 use crate::ids;
-use crate::openai::{self, ChatLogprobs, Message, MobileReport, StreamOptions, Usage};
+use crate::openai::{self, ChatLogprobs, Message, MobileReport, ResponseFormat, StreamOptions, Usage};
 use crate::options::{Options, PolicyField, Stop, Usual, count, repeat};
 
 /// A conversation and how to continue it.
@@ -45,6 +45,8 @@ pub(crate) struct ChatRequest {
     seed: Option<i64>,
     /// Texts that end the answer and are not part of it.
     stop: Option<Stop>,
+    /// What the answer must be: text, a JSON object, or JSON that follows a schema.
+    response_format: Option<ResponseFormat>,
     /// Answer piece by piece, as server-sent events.
     stream: Option<bool>,
     /// What the stream carries besides.
@@ -264,6 +266,7 @@ pub(crate) async fn chat(State(app): State<Shared>, Json(asked): Json<ChatReques
     if !engine.text().has_template() {
         return Err(ApiError::no_template());
     }
+    request.constraint = app.constrain(&engine, asked.response_format).await?;
     request.prompt = app.tokenize(&engine, move |engine| engine.text().encode_chat(&turns)).await?;
     let answers = answer::submit(&app, &engine, repeat(&request, n)).map_err(|e| e.renamed("prompt", "messages"))?;
     let (id, created, text) = (ids::new("chatcmpl-"), unix_seconds(), engine.text().clone());

@@ -14,7 +14,7 @@ use crate::error::{ApiError, ErrorBody};
 use crate::events::{self, Frames, ServerSentEvent};
 use crate::extract::{Body, Json};
 use crate::ids;
-use crate::openai::{self, CompletionLogprobs, MobileReport, StreamOptions, Usage};
+use crate::openai::{self, CompletionLogprobs, MobileReport, ResponseFormat, StreamOptions, Usage};
 use crate::options::{Options, PolicyField, Stop, Usual, count, repeat};
 
 /// Tokens of an answer whose length was not asked for; OpenAI's.
@@ -45,6 +45,8 @@ pub(crate) struct CompletionRequest {
     seed: Option<i64>,
     /// Texts that end the answer and are not part of it.
     stop: Option<Stop>,
+    /// Extension: what the answer must be: text, a JSON object, or JSON that follows a schema.
+    response_format: Option<ResponseFormat>,
     /// Answer piece by piece, as server-sent events.
     stream: Option<bool>,
     /// What the stream carries besides.
@@ -238,12 +240,13 @@ pub(crate) async fn completions(
         logprobs: asked.logprobs.is_some().then_some(top),
     };
     let usual = Usual { temperature: 1.0, max_tokens: MAX_TOKENS, policy: app.slot.policy() };
-    let request = options.check(&usual, limits)?;
+    let mut request = options.check(&usual, limits)?;
     let n = count("n", asked.n, 1, 1, limits.choices)?;
     if prompts.is_empty() || prompts.len() * n > limits.choices {
         let why = format!("from 1 to {} prompts times n, found {}", limits.choices, prompts.len() * n);
         return Err(ApiError::invalid_value("prompt", why));
     }
+    request.constraint = app.constrain(&engine, asked.response_format).await?;
     let mut requests = Vec::with_capacity(prompts.len() * n);
     for prompt in prompts {
         let mut request = request.clone();

@@ -57,12 +57,12 @@ fn rename_wildcards(document: &mut Value) {
 fn close_requests(document: &mut Value) {
     let Some(schemas) = document["components"]["schemas"].as_object_mut() else { return };
     for (name, schema) in schemas {
-        if ["PolicyParameters", "Part"].contains(&name.as_str()) {
+        if ["PolicyParameters", "Part", "ResponseFormat"].contains(&name.as_str()) {
             for variant in schema["oneOf"].as_array_mut().into_iter().flatten() {
                 variant["unevaluatedProperties"] = Value::Bool(false);
             }
         }
-        if name.ends_with("Request") || ["Message", "StreamOptions"].contains(&name.as_str()) {
+        if name.ends_with("Request") || ["Message", "NamedSchema", "StreamOptions"].contains(&name.as_str()) {
             schema["additionalProperties"] = Value::Bool(false);
         }
     }

@@ -11,7 +11,7 @@ use crate::app::Shared;
 use crate::error::{ApiError, ErrorBody};
 use crate::events::{self, Frames, ServerSentEvent};
 use crate::extract::{Body, Json};
-use crate::openai::MobileToken;
+use crate::openai::{MobileToken, ResponseFormat};
 use crate::options::{Options, PolicyField, Stop, Usual};
 
 /// Tokens of an answer whose length was not asked for.
@@ -45,6 +45,8 @@ pub(crate) struct GenerateRequest {
     seed: Option<i64>,
     /// Texts that end the answer and are not part of it.
     stop: Option<Stop>,
+    /// What the answer must be: text, a JSON object, or JSON that follows a schema.
+    response_format: Option<ResponseFormat>,
     /// Which experts decode; the owner's choice by default.
     policy: Option<PolicyField>,
     /// The threshold γ of `mobile` and `auto`.
@@ -182,6 +184,7 @@ pub(crate) async fn generate(
     if prompt.is_empty() {
         return Err(mobile_engine::Error::EmptyPrompt.into());
     }
+    request.constraint = app.constrain(&engine, asked.response_format).await?;
     let raw = asked.raw.unwrap_or(false) || !engine.text().has_template();
     request.prompt = app
         .tokenize(&engine, move |engine| match raw {
