@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use super::queue::Place;
 use crate::constraint::Constraint;
 use crate::error::{Error, Result};
 use crate::policy::{Decision, Policy};
@@ -172,6 +173,15 @@ pub(crate) struct Job {
     pub(crate) control: Arc<Control>,
     pub(crate) events: mpsc::UnboundedSender<Event>,
     pub(crate) submitted: std::time::Instant,
+    /// In the queue, until the request's turn comes.
+    pub(crate) place: Place,
+}
+
+impl Job {
+    /// Whether nobody wants the answer any more.
+    pub(crate) fn abandoned(&self) -> bool {
+        self.control.cancelled() || self.events.is_closed()
+    }
 }
 
 /// A request that runs or waits. Dropping it cancels the request within one token.

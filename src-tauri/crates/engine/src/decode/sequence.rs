@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::kv::KvCache;
 use crate::policy::{Choice, Decision, Policy};
 use crate::sampling::Sampling;
-use crate::statistics::{Counters, Statistics};
+use crate::statistics::{Counters, Statistics, per_second};
 use crate::text::TextStream;
 
 /// A running request: its tokens, its cache and its counters.
@@ -34,6 +34,8 @@ pub(crate) struct Sequence {
     started: Instant,
     first_token: Option<Instant>,
     last_token: Instant,
+    /// When a part of the prompt was last read, or the request came, in the scheduler's count.
+    pub(crate) read_at: u64,
     pub(crate) finished: Option<FinishReason>,
     /// Why the answer cannot go on.
     failure: Option<Error>,
@@ -42,7 +44,8 @@ pub(crate) struct Sequence {
 impl Sequence {
     /// `reused`: a cache that holds the beginning of the prompt, computed with all experts.
     pub(crate) fn start(job: Job, text: TextStream, reused: Option<KvCache>, empty: KvCache) -> Self {
-        let Job { request, control, events, submitted } = job;
+        let Job { request, control, events, submitted, place } = job;
+        drop(place);
         let now = Instant::now();
         let cache = reused.unwrap_or(empty);
         let cached_tokens = cache.len();
@@ -64,6 +67,7 @@ impl Sequence {
             started: now,
             first_token: None,
             last_token: now,
+            read_at: 0,
             finished: None,
             failure: None,
         }
@@ -198,7 +202,7 @@ impl Sequence {
         let figures = Figures {
             elapsed_seconds: self.started.elapsed().as_secs_f64(),
             tokens_generated: generated,
-            tokens_per_second: if generated > 1 { (generated - 1) as f64 / decoding } else { 0.0 },
+            tokens_per_second: per_second(generated.saturating_sub(1), decoding),
             prompt_tokens: self.request.prompt.len(),
             cached_tokens: self.cached_tokens,
             prefill_seconds: (first - self.started).as_secs_f64(),
