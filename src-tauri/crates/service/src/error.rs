@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use mobile_engine::Error as EngineError;
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 /// What a client is told when it gets no answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +37,30 @@ struct ErrorDetail {
     code: &'static str,
     /// The field at fault.
     param: Option<String>,
+}
+
+/// What a request for an answer may be told instead, for the description of the routes.
+#[derive(IntoResponses)]
+#[allow(dead_code)]
+pub(crate) enum Refusals {
+    #[response(status = 400)]
+    Request(ErrorBody),
+    #[response(status = 401)]
+    Key(ErrorBody),
+    #[response(status = 404)]
+    Model(ErrorBody),
+    #[response(status = 408)]
+    Slow(ErrorBody),
+    #[response(status = 413)]
+    Large(ErrorBody),
+    #[response(status = 415)]
+    Type(ErrorBody),
+    #[response(status = 429)]
+    Busy(ErrorBody),
+    #[response(status = 503)]
+    Unready(ErrorBody),
+    #[response(status = 504)]
+    Late(ErrorBody),
 }
 
 impl ApiError {

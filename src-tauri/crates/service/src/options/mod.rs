@@ -1,11 +1,16 @@
-//! Fields that several routes share, checked and put into the engine's words.
+//! Fields that all answering routes share, checked and put into the engine's words.
 
-use mobile_engine::{Mobile, Policy, Request, Sampling};
+mod policy;
+
+use mobile_engine::{Engine, Request, Sampling};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use self::policy::PolicyField;
+use crate::app::App;
 use crate::config::Limits;
 use crate::error::ApiError;
+use crate::openai::ResponseFormat;
 
 /// Texts that end an answer.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -17,165 +22,73 @@ pub(crate) enum Stop {
     Many(Vec<String>),
 }
 
-/// Which experts decode: a name, or a name with its parameters.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(
-    untagged,
-    expecting = "must be full, little, mobile or auto, or an object with one of them or mass as its kind and the \
-                 parameters of that kind"
-)]
-pub(crate) enum PolicyField {
-    /// With the usual parameters.
-    Name(PolicyName),
-    /// With parameters.
-    Parameters(PolicyParameters),
-}
-
-/// The policies that need no parameters.
-#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum PolicyName {
-    Full,
-    Little,
-    Mobile,
-    Auto,
-}
-
-/// The policies with their parameters.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub(crate) enum PolicyParameters {
-    /// All experts.
-    Full {},
-    /// Half of the experts.
-    Little {
-        /// Scale the weights of the chosen experts to the mass of all K.
-        #[serde(default)]
-        renormalize: bool,
-    },
-    /// Half of the experts where they are confident, else all.
-    Mobile(MobileParameters),
-    /// The fewest experts that reach a share of the routing mass.
-    Mass {
-        /// From 0 to 1.
-        #[schema(minimum = 0, maximum = 1)]
-        share: f32,
-    },
-    /// `mobile` wherever it is measured to be faster.
-    Auto(MobileParameters),
-}
-
-/// The parameters of `mobile` and `auto`.
-#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct MobileParameters {
-    /// Threshold γ; above 1 every token falls back.
+/// The fields that all answering routes share.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct Options {
+    /// 0 takes the most probable token, as `/generate` does by default; elsewhere 1 is the default.
+    #[schema(minimum = 0, maximum = 2)]
+    temperature: Option<f64>,
+    /// Draw from the most probable tokens that together reach this probability.
+    #[schema(minimum = 0, maximum = 1)]
+    top_p: Option<f64>,
+    /// Makes the draws repeatable.
+    seed: Option<i64>,
+    /// Texts that end the answer and are not part of it.
+    stop: Option<Stop>,
+    /// What the answer must be: text, a JSON object, or JSON that follows a schema.
+    response_format: Option<ResponseFormat>,
+    /// Answer piece by piece, as server-sent events.
+    stream: Option<bool>,
+    /// Not OpenAI's: draw from this many of the most probable tokens; 0 is all.
+    #[schema(minimum = 0, maximum = 2147483647)]
+    top_k: Option<i64>,
+    /// Not OpenAI's: draw from the tokens at least this probable in proportion to the most probable one.
+    #[schema(minimum = 0, maximum = 1)]
+    min_p: Option<f64>,
+    /// Not OpenAI's: above 1, tokens that were seen already become less probable.
+    #[schema(minimum = 0.01, maximum = 10)]
+    repetition_penalty: Option<f64>,
+    /// Not OpenAI's: which experts decode; the owner's choice by default.
+    policy: Option<PolicyField>,
+    /// Not OpenAI's: the threshold γ of `mobile` and `auto`.
     #[schema(minimum = 0, maximum = 2)]
     gamma: Option<f32>,
-    /// Compute tokens below γ again with all experts.
-    fallback: Option<bool>,
-    /// Fetch what a fallback will need ahead of time.
-    prefetch: Option<bool>,
-    /// Scale the weights of the chosen experts to the mass of all K.
-    renormalize: Option<bool>,
 }
 
-impl From<MobileParameters> for Mobile {
-    fn from(p: MobileParameters) -> Self {
-        let usual = Self::default();
-        Self {
-            gamma: p.gamma.unwrap_or(usual.gamma),
-            fallback: p.fallback.unwrap_or(usual.fallback),
-            prefetch: p.prefetch.unwrap_or(usual.prefetch),
-            renormalize: p.renormalize.unwrap_or(usual.renormalize),
-        }
-    }
-}
-
-/// The policy of a request, from what it says and what the owner has set.
-fn policy(field: Option<PolicyField>, gamma: Option<f32>, usual: Policy) -> Result<Policy, ApiError> {
-    let usual_mobile = match usual {
-        Policy::Mobile(m) | Policy::Auto(m) => m,
-        _ => Mobile::default(),
-    };
-    let policy = match field {
-        None => match (usual, gamma) {
-            (Policy::Mobile(_) | Policy::Auto(_), _) | (_, None) => usual,
-            _ => Policy::Mobile(usual_mobile),
-        },
-        Some(PolicyField::Name(name)) => match name {
-            PolicyName::Full => Policy::Full,
-            PolicyName::Little => Policy::Little { renormalize: false },
-            PolicyName::Mobile => Policy::Mobile(usual_mobile),
-            PolicyName::Auto => Policy::Auto(usual_mobile),
-        },
-        Some(PolicyField::Parameters(parameters)) => match parameters {
-            PolicyParameters::Full {} => Policy::Full,
-            PolicyParameters::Little { renormalize } => Policy::Little { renormalize },
-            PolicyParameters::Mobile(m) => Policy::Mobile(m.into()),
-            PolicyParameters::Mass { share } => Policy::Mass { share },
-            PolicyParameters::Auto(m) => Policy::Auto(m.into()),
-        },
-    };
-    match policy {
-        Policy::Mass { share } if !(0.0..=1.0).contains(&share) => {
-            return Err(ApiError::invalid_value("policy", format!("share must be from 0 to 1, found {share}")));
-        }
-        Policy::Mobile(m) | Policy::Auto(m) if !(0.0..=2.0).contains(&m.gamma) => {
-            return Err(ApiError::invalid_value("policy", format!("gamma must be from 0 to 2, found {}", m.gamma)));
-        }
-        _ => {}
-    }
-    let Some(gamma) = gamma else { return Ok(policy) };
-    if !(0.0..=2.0).contains(&gamma) {
-        return Err(ApiError::invalid_value("gamma", format!("must be from 0 to 2, found {gamma}")));
-    }
-    match policy {
-        Policy::Mobile(m) => Ok(Policy::Mobile(Mobile { gamma, ..m })),
-        Policy::Auto(m) => Ok(Policy::Auto(Mobile { gamma, ..m })),
-        other => Err(ApiError::invalid_value("gamma", format!("policy {} compares nothing with it", other.name()))),
-    }
-}
-
-/// What a request asks of the engine, besides its prompt.
-pub(crate) struct Options {
-    pub(crate) temperature: Option<f64>,
-    pub(crate) top_p: Option<f64>,
-    pub(crate) top_k: Option<i64>,
-    pub(crate) min_p: Option<f64>,
-    pub(crate) repetition_penalty: Option<f64>,
-    pub(crate) seed: Option<i64>,
-    pub(crate) stop: Option<Stop>,
-    pub(crate) policy: Option<PolicyField>,
-    pub(crate) gamma: Option<f32>,
-    /// The field's name, and its value.
-    pub(crate) max_tokens: (&'static str, Option<i64>),
+/// What a route adds to the options.
+pub(crate) struct Route {
+    /// Where the request says nothing.
+    pub(crate) temperature: f64,
+    /// Where the request says nothing.
+    pub(crate) max_tokens: usize,
+    /// The name of the field for the answer's length, and its value.
+    pub(crate) asked_tokens: (&'static str, Option<i64>),
     pub(crate) logprobs: Option<usize>,
 }
 
-/// What holds where a request says nothing.
-pub(crate) struct Usual {
-    pub(crate) temperature: f64,
-    pub(crate) max_tokens: usize,
-    pub(crate) policy: Policy,
-}
-
 impl Options {
+    /// Whether the answer comes piece by piece.
+    pub(crate) fn stream(&self) -> bool {
+        self.stream.unwrap_or(false)
+    }
+
     /// A request of the engine without a prompt.
-    pub(crate) fn check(self, usual: &Usual, limits: &Limits) -> Result<Request, ApiError> {
-        let temperature = within("temperature", self.temperature, usual.temperature, 0.0, 2.0)?;
+    pub(crate) async fn request(self, app: &App, engine: &Engine, route: Route) -> Result<Request, ApiError> {
+        let limits = &app.config.limits;
+        let temperature = within("temperature", self.temperature, route.temperature, 0.0, 2.0)?;
         let top_p = within("top_p", self.top_p, 1.0, 0.0, 1.0)?;
         let min_p = within("min_p", self.min_p, 0.0, 0.0, 1.0)?;
         let repetition_penalty = within("repetition_penalty", self.repetition_penalty, 1.0, 0.01, 10.0)?;
         let top_k = count("top_k", self.top_k, 0, 0, i32::MAX as usize)?;
-        let (name, asked) = self.max_tokens;
-        let max_tokens = count(name, asked, usual.max_tokens.min(limits.max_tokens), 1, limits.max_tokens)?;
+        let (name, asked) = route.asked_tokens;
+        let max_tokens = count(name, asked, route.max_tokens.min(limits.max_tokens), 1, limits.max_tokens)?;
         let seed = self.seed.map(i64::cast_unsigned);
         Ok(Request {
             sampling: Sampling { repetition_penalty, temperature, top_k, top_p, min_p, seed },
-            policy: policy(self.policy, self.gamma, usual.policy)?,
+            policy: policy::policy(self.policy, self.gamma, app.slot.policy())?,
             stop: stops(self.stop, limits)?,
-            logprobs: self.logprobs,
+            logprobs: route.logprobs,
+            constraint: app.constrain(engine, self.response_format).await?,
             ..Request::new(Vec::new(), max_tokens)
         })
     }
