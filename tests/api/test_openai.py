@@ -99,7 +99,6 @@ def test_decisions(client, model):
             "unsupported_parameter",
             "tools",
         ),
-        ({"response_format": {"type": "json_object"}}, openai.BadRequestError, "unsupported_parameter", "response_format"),
         ({"extra_body": {"nonsense": 1}}, openai.BadRequestError, "unknown_parameter", "nonsense"),
         (
             {"messages": [{"role": "user", "content": "word " * 200_000}]},

@@ -74,6 +74,9 @@ pub(crate) struct GenerateArgs {
     /// End the answer before this text; may be given several times.
     #[arg(long)]
     pub(crate) stop: Vec<String>,
+    /// Answer in JSON that follows the schema in this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json_schema: Option<PathBuf>,
     /// Go on past end-of-sequence tokens.
     #[arg(long)]
     pub(crate) ignore_eos: bool,

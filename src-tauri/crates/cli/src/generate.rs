@@ -1,9 +1,10 @@
 //! `mobile generate`: one prompt, one answer.
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::path::Path;
 
-use mobile_engine::{Engine, Error, Event, FinishReason, Finished, Message, Request, Token};
-use serde_json::json;
+use mobile_engine::{Constraint, Engine, Error, Event, FinishReason, Finished, Message, Request, Token};
+use serde_json::{Value, json};
 
 use crate::args::GenerateArgs;
 use crate::error::Failure;
@@ -11,6 +12,7 @@ use crate::{interrupt, model};
 
 pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
     let prompt = prompt(args.prompt.as_deref())?;
+    let schema = args.json_schema.as_deref().map(schema).transpose()?;
     interrupt::install()?;
     let engine = model::load(&args.model)?;
     let ids = encode(&engine, args, prompt).map_err(Failure::Request)?;
@@ -20,6 +22,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
         prefill: args.prefill.into(),
         stop: args.stop.clone(),
         ignore_eos: args.ignore_eos,
+        constraint: schema.map(|s| Constraint::json_schema(engine.text(), &s)).transpose().map_err(Failure::Request)?,
         ..Request::new(ids, args.decoding.max_tokens as usize)
     };
     let (tokens, finished) = answer(&engine, request, |text| if args.json { Ok(()) } else { write_now(text) })?;
@@ -79,6 +82,11 @@ pub(crate) fn answer(
     };
     interrupt::watch(None);
     ended
+}
+
+fn schema(file: &Path) -> Result<Value, Failure> {
+    let text = std::fs::read(file).map_err(|e| Failure::Input(format!("cannot read {}: {e}", file.display())))?;
+    serde_json::from_slice(&text).map_err(|e| Failure::Input(format!("{}: not JSON: {e}", file.display())))
 }
 
 /// The prompt from the arguments or from standard input.

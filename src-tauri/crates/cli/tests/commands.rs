@@ -62,6 +62,25 @@ fn json_has_text_tokens_and_stats() {
 }
 
 #[test]
+fn a_schema_is_followed_or_refused_by_name() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let ask = |schema: &str| {
+        let file = folder.path().join("schema.json");
+        std::fs::write(&file, schema).expect("written");
+        output(mobile().args(["generate", "A fox", "--policy", "full", "--json-schema"]).arg(file))
+    };
+    let (code, out, err) =
+        ask(r#"{"type": "array", "items": {"enum": ["red", "grey"]}, "minItems": 2, "maxItems": 3}"#);
+    assert_eq!(code, 0, "{err}");
+    let colours: Vec<String> = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}"));
+    assert!((2..=3).contains(&colours.len()), "{out}");
+    let (code, _, err) = ask(r#"{"type": "array", "uniqueItems": true}"#);
+    assert!(code == 4 && err.contains("uniqueItems"), "{code} {err}");
+    let (code, _, err) = ask("{");
+    assert!(code == 2 && err.contains("schema.json"), "{code} {err}");
+}
+
+#[test]
 fn a_seed_repeats_a_sampled_answer() {
     let answer = |seed: &str| {
         let args = [

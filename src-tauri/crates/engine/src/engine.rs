@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::checkpoint::{Bits, Config, Loader, Tensors};
-use crate::decode::{Control, Generation, Job, Request, Scheduler, Shared};
+use crate::decode::{Control, Generation, Job, Place, Queue, Request, Scheduler, Shared};
 use crate::device::{Compute, ComputeDevice};
 use crate::error::{Error, Result};
 use crate::exit;
@@ -136,7 +136,7 @@ pub struct Status {
     pub running: usize,
     /// Requests waiting.
     pub queued: usize,
-    /// Counters of all requests that have ended.
+    /// Counters of all requests so far, those that run included.
     pub totals: Counters,
     /// Bytes MLX holds.
     pub memory_bytes: usize,
@@ -186,12 +186,12 @@ pub struct Engine {
 /// down, at the end of the process, while arrays are still being freed.
 #[derive(Debug)]
 struct Worker {
-    jobs: Option<mpsc::Sender<Job>>,
+    jobs: Option<mpsc::UnboundedSender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Worker {
-    fn jobs(&self) -> Result<&mpsc::Sender<Job>> {
+    fn jobs(&self) -> Result<&mpsc::UnboundedSender<Job>> {
         self.jobs.as_ref().ok_or(Error::Closed)
     }
 }
@@ -214,10 +214,11 @@ impl Engine {
     pub fn load(options: LoadOptions, progress: impl FnMut(Progress) + Send + 'static) -> Result<Self> {
         let (ready, loaded) = oneshot::channel();
         let queue = options.queue.max(1);
-        let (jobs, receiver) = mpsc::channel(queue);
+        let (jobs, receiver) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             totals: Mutex::new(Counters::default()),
             running: 0.into(),
+            queued: Arc::default(),
             live: broadcast::Sender::new(256),
         });
         let for_thread = Arc::clone(&shared);
@@ -227,7 +228,7 @@ impl Engine {
                 Ok((loaded, info)) => {
                     let text = loaded.text.clone();
                     if ready.send(Ok((info, text))).is_ok() {
-                        Scheduler::new(loaded, receiver, for_thread).run();
+                        Scheduler::new(loaded, Queue::new(receiver), for_thread).run();
                     }
                 }
                 Err(error) => drop(ready.send(Err(error))),
@@ -259,11 +260,9 @@ impl Engine {
         self.check(&request)?;
         let control = Arc::new(Control::new(request.policy));
         let (events, receiver) = mpsc::unbounded_channel();
-        let job = Job { request, control: Arc::clone(&control), events, submitted: Instant::now() };
-        self.worker.jobs()?.try_send(job).map_err(|e| match e {
-            mpsc::error::TrySendError::Full(_) => Error::QueueFull(self.queue),
-            mpsc::error::TrySendError::Closed(_) => Error::Closed,
-        })?;
+        let place = Place::take(&self.shared.queued, self.queue).ok_or(Error::QueueFull(self.queue))?;
+        let job = Job { request, control: Arc::clone(&control), events, submitted: Instant::now(), place };
+        self.worker.jobs()?.send(job).map_err(|_| Error::Closed)?;
         Ok(Generation { events: receiver, control, top_k: self.info.top_k })
     }
 
@@ -282,6 +281,9 @@ impl Engine {
         if request.max_tokens == 0 {
             return Err(Error::Parameter("max_tokens must be at least 1".to_owned()));
         }
+        if request.constraint.is_some() && request.forced.is_some() {
+            return Err(Error::Parameter("an answer cannot be both forced and constrained".to_owned()));
+        }
         request.sampling.check()?;
         request.policy.check(self.info.top_k)
     }
@@ -291,7 +293,7 @@ impl Engine {
     pub fn status(&self) -> Status {
         Status {
             running: self.shared.running.load(Ordering::Relaxed),
-            queued: self.worker.jobs().map_or(0, |jobs| self.queue - jobs.capacity()),
+            queued: self.shared.queued.load(Ordering::Relaxed),
             totals: self.shared.totals.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             memory_bytes: mlx_rs::memory::active_memory().unwrap_or(0),
             peak_memory_bytes: mlx_rs::memory::peak_memory().unwrap_or(0),

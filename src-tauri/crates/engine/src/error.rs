@@ -109,6 +109,10 @@ pub enum Error {
         k: usize,
     },
 
+    /// A constraint cannot be followed.
+    #[error("the schema cannot be followed: {0}")]
+    Constraint(String),
+
     /// MLX refused an operation.
     #[error("MLX: {0}")]
     Mlx(String),

@@ -12,12 +12,14 @@
 //! | `policy`, `auto` | who is important, and whether asking pays |
 //! | `decode` | requests, batches, fallback, prefix reuse |
 //! | `sampling` | logits to tokens |
+//! | `constraint` | answers that follow a JSON schema |
 //! | `statistics` | counters |
 //! | `convert` | a checkpoint quantized, in mlx-lm's layout |
 //! | `text` | tokenizer, chat template, detokenization |
 
 mod auto;
 mod checkpoint;
+mod constraint;
 mod convert;
 mod decode;
 mod device;
@@ -34,6 +36,7 @@ mod statistics;
 mod text;
 
 pub use checkpoint::Bits;
+pub use constraint::Constraint;
 pub use convert::{Converted, convert};
 pub use decode::{Event, FinishReason, Finished, Generation, Logprob, Prefill, Remote, Request, Token};
 pub use device::{Compute, ComputeDevice, mlx_version};

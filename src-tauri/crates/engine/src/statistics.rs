@@ -154,6 +154,11 @@ impl Counters {
     }
 }
 
+/// Zero where no time has passed, so that a figure is always a number.
+pub(crate) fn per_second(count: usize, seconds: f64) -> f64 {
+    if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
+}
+
 /// The figures of one generation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Statistics {
@@ -206,6 +211,11 @@ pub struct AutoReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_is_a_number_even_in_no_time() {
+        assert_eq!((per_second(0, 0.0), per_second(3, 0.0), per_second(3, 1.5)), (0.0, 0.0, 2.0));
+    }
 
     #[test]
     fn every_token_is_important_or_not_and_a_fallback_counts_once() {

@@ -84,10 +84,7 @@ impl Answer {
                     };
                     let held = finished.reason == FinishReason::Length || !finished.text.is_empty();
                     let settled = if held { std::mem::take(&mut self.unsettled) } else { Vec::new() };
-                    let mut statistics = finished.statistics;
-                    if !statistics.tokens_per_second.is_finite() {
-                        statistics.tokens_per_second = 0.0;
-                    }
+                    let statistics = finished.statistics;
                     self.app.metrics.generated(&statistics);
                     let end = Some(End { reason, statistics });
                     return Ok(Piece { text: finished.text, token: None, settled, end });

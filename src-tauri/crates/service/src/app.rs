@@ -3,16 +3,21 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use mobile_engine::{ComputeDevice, Engine};
+use mobile_engine::{ComputeDevice, Constraint, Engine};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ServiceConfig;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
+use crate::openai::ResponseFormat;
 use crate::slot::{ModelSlot, ModelState, ReadyModel};
+
+/// Schemas compiled at once, and how long one may take, waiting included. Usual ones take milliseconds.
+const COMPILED_AT_ONCE: usize = 2;
+const COMPILE_TIME: Duration = Duration::from_secs(5);
 
 pub(crate) type Shared = Arc<App>;
 
@@ -29,6 +34,7 @@ pub(crate) struct App {
     pub(crate) names: Vec<String>,
     /// Keeps tokenizing from taking every core.
     tokenizing: Semaphore,
+    compiling: Arc<Semaphore>,
 }
 
 /// The way out, in order.
@@ -58,6 +64,7 @@ impl App {
             device: ComputeDevice::detect().ok(),
             names,
             tokenizing: Semaphore::new(cores),
+            compiling: Arc::new(Semaphore::new(COMPILED_AT_ONCE)),
         }
     }
 
@@ -90,6 +97,26 @@ impl App {
         let engine = engine.clone();
         let ids = tokio::task::spawn_blocking(move || work(&engine)).await.map_err(|_| ApiError::internal())?;
         Ok(ids?)
+    }
+
+    /// Compiles what an answer must be.
+    pub(crate) async fn constrain(
+        &self,
+        engine: &Engine,
+        format: Option<ResponseFormat>,
+    ) -> Result<Option<Constraint>, ApiError> {
+        let Some(schema) = format.map(ResponseFormat::schema).transpose()?.flatten() else { return Ok(None) };
+        let engine = engine.clone();
+        let compiled = tokio::time::timeout(COMPILE_TIME, async {
+            let permit = Arc::clone(&self.compiling).acquire_owned().await.map_err(|_| ApiError::internal())?;
+            let compiled = tokio::task::spawn_blocking(move || {
+                // Where the client is no longer waiting, the work still counts until it ends.
+                let _permit = permit;
+                Constraint::json_schema(engine.text(), &schema)
+            });
+            Ok::<_, ApiError>(compiled.await.map_err(|_| ApiError::internal())??)
+        });
+        compiled.await.map_err(|_| ApiError::schema_too_slow(COMPILE_TIME))?.map(Some)
     }
 }
 

@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use mobile_engine::Error as EngineError;
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 /// What a client is told when it gets no answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +37,30 @@ struct ErrorDetail {
     code: &'static str,
     /// The field at fault.
     param: Option<String>,
+}
+
+/// What a request for an answer may be told instead, for the description of the routes.
+#[derive(IntoResponses)]
+#[allow(dead_code)]
+pub(crate) enum Refusals {
+    #[response(status = 400)]
+    Request(ErrorBody),
+    #[response(status = 401)]
+    Key(ErrorBody),
+    #[response(status = 404)]
+    Model(ErrorBody),
+    #[response(status = 408)]
+    Slow(ErrorBody),
+    #[response(status = 413)]
+    Large(ErrorBody),
+    #[response(status = 415)]
+    Type(ErrorBody),
+    #[response(status = 429)]
+    Busy(ErrorBody),
+    #[response(status = 503)]
+    Unready(ErrorBody),
+    #[response(status = 504)]
+    Late(ErrorBody),
 }
 
 impl ApiError {
@@ -74,6 +98,15 @@ impl ApiError {
     pub(crate) fn invalid_value(param: impl Into<String>, why: impl std::fmt::Display) -> Self {
         let param = param.into();
         Self::new(StatusCode::BAD_REQUEST, "invalid_value", format!("{param}: {why}")).on(param)
+    }
+
+    fn response_format(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_response_format", message).on("response_format")
+    }
+
+    pub(crate) fn schema_too_slow(limit: Duration) -> Self {
+        let message = format!("response_format: the schema was not compiled within {} s; simplify it", limit.as_secs());
+        Self::response_format(message)
     }
 
     pub(crate) fn missing(param: &str) -> Self {
@@ -221,6 +254,7 @@ impl From<EngineError> for ApiError {
                 Self::new(StatusCode::BAD_REQUEST, "invalid_value", message).on("prompt")
             }
             EngineError::Template(_) => Self::new(StatusCode::BAD_REQUEST, "template_refused", message).on("messages"),
+            EngineError::Constraint(_) => Self::response_format(format!("response_format: {message}")),
             EngineError::Parameter(_) => Self::new(StatusCode::BAD_REQUEST, "invalid_value", message),
             EngineError::NothingToHalve { .. } => {
                 Self::new(StatusCode::BAD_REQUEST, "invalid_value", message).on("policy")

@@ -1,4 +1,4 @@
-//! Answers as server-sent events.
+//! Answers as responses: in one piece, or as server-sent events.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -9,7 +9,8 @@ use futures_util::stream::{StreamExt as _, unfold};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::answer::{Answer, KEEP_ALIVE, Piece, pieces};
+use crate::answer::{self, Answer, KEEP_ALIVE, Piece, Whole, pieces};
+use crate::error::ApiError;
 
 /// One event of a stream.
 #[derive(ToSchema)]
@@ -19,10 +20,15 @@ pub(crate) struct ServerSentEvent {
     data: String,
 }
 
-/// How a route writes the pieces of its answers.
-pub(crate) trait Frames: Send + 'static {
+/// How a route writes its answers, whole and piece by piece.
+pub(crate) trait Writer: Send + 'static {
+    /// The response with whole answers.
+    type Response: Serialize;
     /// What one event carries.
     type Frame: Serialize;
+
+    /// All answers.
+    fn whole(self, answers: Vec<Whole>) -> Self::Response;
 
     /// Before the first piece.
     fn open(&mut self) -> Vec<Self::Frame> {
@@ -38,27 +44,36 @@ pub(crate) trait Frames: Send + 'static {
     }
 }
 
+/// The response to a request.
+pub(crate) async fn respond<W: Writer>(answers: Vec<Answer>, stream: bool, writer: W) -> Result<Response, ApiError> {
+    if stream {
+        return Ok(streamed(answers, writer));
+    }
+    let whole = answer::whole(answers).await?;
+    Ok(axum::Json(writer.whole(whole)).into_response())
+}
+
 /// The stream of a response; when the client hangs up it is dropped, and the answers with it.
-pub(crate) fn respond<F: Frames>(answers: Vec<Answer>, mut frames: F) -> Response {
-    let waiting: VecDeque<Event> = frames.open().iter().map(event).collect();
-    let state = (pieces(answers).boxed(), frames, waiting, false);
-    let events = unfold(state, |(mut pieces, mut frames, mut waiting, mut over)| async move {
+fn streamed<W: Writer>(answers: Vec<Answer>, mut writer: W) -> Response {
+    let waiting: VecDeque<Event> = writer.open().iter().map(event).collect();
+    let state = (pieces(answers).boxed(), writer, waiting, false);
+    let events = unfold(state, |(mut pieces, mut writer, mut waiting, mut over)| async move {
         loop {
             if let Some(event) = waiting.pop_front() {
-                return Some((Ok::<_, Infallible>(event), (pieces, frames, waiting, over)));
+                return Some((Ok::<_, Infallible>(event), (pieces, writer, waiting, over)));
             }
             if over {
                 return None;
             }
             match pieces.next().await {
-                Some(Ok((number, piece))) => waiting.extend(frames.piece(number, piece).iter().map(event)),
+                Some(Ok((number, piece))) => waiting.extend(writer.piece(number, piece).iter().map(event)),
                 Some(Err(error)) => {
                     over = true;
                     waiting.push_back(event(&error.body()));
                 }
                 None => {
                     over = true;
-                    waiting.extend(frames.close().iter().map(event));
+                    waiting.extend(writer.close().iter().map(event));
                     waiting.push_back(Event::default().data("[DONE]"));
                 }
             }

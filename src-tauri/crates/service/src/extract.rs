@@ -9,9 +9,10 @@ use serde_json::Value;
 
 use crate::app::Shared;
 use crate::error::ApiError;
+use crate::options::Options;
 
-/// A request's body as JSON.
-pub(crate) struct Json<T>(pub(crate) T);
+/// A request's body as JSON: the route's own fields, and those that all answering routes share.
+pub(crate) struct Json<T>(pub(crate) T, pub(crate) Options);
 
 /// A body that may name OpenAI's fields beyond those that this service knows.
 pub(crate) trait Body: DeserializeOwned {
@@ -40,7 +41,7 @@ impl<T: Body> FromRequest<Shared> for Json<T> {
                 StatusCode::PAYLOAD_TOO_LARGE => ApiError::body_too_large(limits.body_bytes),
                 _ => ApiError::body_unreadable(),
             })?;
-        parse(&bytes).map(Self)
+        parse(&bytes)
     }
 }
 
@@ -50,23 +51,31 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind.eq_ignore_ascii_case("application/json")
 }
 
-fn parse<T: Body>(bytes: &[u8]) -> Result<T, ApiError> {
+fn parse<T: Body>(bytes: &[u8]) -> Result<Json<T>, ApiError> {
     let mut body: Value = serde_json::from_slice(bytes).map_err(|e| ApiError::invalid_json(&e))?;
     let Value::Object(fields) = &mut body else {
         return Err(ApiError::invalid_type("body", "must be a JSON object"));
     };
     T::prepare(fields)?;
     fields.values_mut().for_each(write_whole_numbers);
-    let mut unknown = None;
+    let (options, others) = read::<Options>(&body)?;
+    if let Value::Object(fields) = &mut body {
+        fields.retain(|name, _| others.contains(name));
+    }
+    match read::<T>(&body)? {
+        (own, unknown) if unknown.is_empty() => Ok(Json(own, options)),
+        (_, mut unknown) => Err(ApiError::unknown_parameter(unknown.swap_remove(0))),
+    }
+}
+
+/// What `body` says, and the names of the fields that `T` does not have.
+fn read<T: DeserializeOwned>(body: &Value) -> Result<(T, Vec<String>), ApiError> {
+    let mut unknown = Vec::new();
     let mut track = serde_path_to_error::Track::new();
     let tracked = serde_path_to_error::Deserializer::new(body, &mut track);
-    let parsed = serde_ignored::deserialize(tracked, |path| {
-        unknown.get_or_insert_with(|| name(&path));
-    });
-    match (parsed, unknown) {
-        (Err(error), _) => Err(ApiError::invalid_type(track.path().to_string(), error)),
-        (Ok(_), Some(field)) => Err(ApiError::unknown_parameter(field)),
-        (Ok(parsed), None) => Ok(parsed),
+    match serde_ignored::deserialize(tracked, |path| unknown.push(name(&path))) {
+        Ok(read) => Ok((read, unknown)),
+        Err(error) => Err(ApiError::invalid_type(track.path().to_string(), error)),
     }
 }
 

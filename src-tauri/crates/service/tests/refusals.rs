@@ -27,6 +27,10 @@ fn fields() {
         let chat = "/v1/chat/completions";
         let say = json!([{"role": "user", "content": "hi"}]);
         let long = "x".repeat(300);
+        let schema = |schema| {
+            let format = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": schema}});
+            json!({"model": MODEL, "messages": say, "response_format": format})
+        };
         let rows = [
             ("/generate", json!({}), "missing_required_parameter", "prompt"),
             ("/generate", json!({"prompt": ""}), "invalid_value", "prompt"),
@@ -85,8 +89,23 @@ fn fields() {
             ),
             (
                 chat,
-                json!({"model": MODEL, "messages": say, "response_format": {"type": "json_object"}}),
-                "unsupported_parameter",
+                json!({"model": MODEL, "messages": say, "response_format": {"type": "yaml"}}),
+                "invalid_type",
+                "response_format.type",
+            ),
+            (chat, schema(json!({"uniqueItems": true})), "invalid_response_format", "response_format"),
+            (chat, schema(json!({"type": "word"})), "invalid_response_format", "response_format"),
+            (chat, schema(json!([])), "invalid_response_format", "response_format"),
+            (
+                "/generate",
+                json!({"prompt": "a", "response_format": {"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}}),
+                "invalid_value",
+                "response_format.json_schema.name",
+            ),
+            (
+                "/generate",
+                json!({"prompt": "a", "response_format": {"type": "json_schema", "json_schema": {"name": "a"}}}),
+                "invalid_type",
                 "response_format",
             ),
             (

@@ -3,7 +3,7 @@
 use mlx_rs::Array;
 use mlx_rs::ops::concatenate;
 use mlx_rs::ops::indexing::IndexOp as _;
-use mlx_rs::transforms::eval;
+use mlx_rs::transforms::{async_eval, eval};
 
 use super::request::Logprob;
 use super::sequence::Sequence;
@@ -29,6 +29,10 @@ pub(crate) fn draw<'a>(
     let rows: Vec<&Sequence> = rows.collect();
     let confidence = confidence(logits)?;
     let best = greedy(logits)?;
+    if rows.iter().any(|s| s.guide().is_some()) {
+        // The masks are made while the pass runs.
+        async_eval([&confidence, &best].into_iter().chain(kept))?;
+    }
     let tokens = tokens(logits, &best, &rows)?;
     eval([&confidence, &best, &tokens].into_iter().chain(kept))?;
 
@@ -52,7 +56,7 @@ pub(crate) fn draw<'a>(
 
 /// uint32 of shape `[rows]`.
 fn tokens(logits: &Array, best: &Array, rows: &[&Sequence]) -> Result<Array> {
-    if rows.iter().all(|s| s.sampling().is_plain_greedy()) {
+    if rows.iter().all(|s| s.sampling().is_plain_greedy() && s.guide().is_none()) {
         return Ok(best.clone());
     }
     let drawn = rows
@@ -60,11 +64,16 @@ fn tokens(logits: &Array, best: &Array, rows: &[&Sequence]) -> Result<Array> {
         .enumerate()
         .map(|(row, sequence)| {
             let row = row as i32;
-            if sequence.sampling().is_plain_greedy() {
+            if sequence.sampling().is_plain_greedy() && sequence.guide().is_none() {
                 return Ok(best.index(row..row + 1));
             }
+            let logits = logits.index(row..row + 1);
+            let logits = sequence.guide().map_or(Ok(logits.clone()), |guide| guide.mask(&logits))?;
+            if sequence.sampling().is_plain_greedy() {
+                return greedy(&logits);
+            }
             let key = key(sequence.seed(), sequence.tokens().len())?;
-            sequence.sampling().draw(&logits.index(row..row + 1), sequence.tokens(), &key)
+            sequence.sampling().draw(&logits, sequence.tokens(), &key)
         })
         .collect::<Result<Vec<_>>>()?;
     Ok(concatenate(&drawn, 0)?)

@@ -2,10 +2,12 @@
 
 mod draw;
 mod prefix;
+mod queue;
 mod request;
 mod scheduler;
 mod sequence;
 
+pub(crate) use queue::{Place, Queue};
 pub(crate) use request::{Control, Job};
 pub use request::{Event, FinishReason, Finished, Generation, Logprob, Prefill, Remote, Request, Token};
 pub(crate) use scheduler::{Scheduler, Shared};

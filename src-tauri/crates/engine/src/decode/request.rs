@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use super::queue::Place;
+use crate::constraint::Constraint;
 use crate::error::{Error, Result};
 use crate::policy::{Decision, Policy};
 use crate::sampling::Sampling;
@@ -32,6 +34,8 @@ pub struct Request {
     pub logprobs: Option<usize>,
     /// Instead of drawing, take these tokens one after the other and report their log probabilities.
     pub forced: Option<Vec<u32>>,
+    /// What the answer must be. The end of sequence is then drawn only where the answer may end, and ends it always.
+    pub constraint: Option<Constraint>,
     /// Use, and leave behind, keys and values of a shared beginning.
     pub reuse_prefix: bool,
 }
@@ -50,6 +54,7 @@ impl Request {
             ignore_eos: false,
             logprobs: None,
             forced: None,
+            constraint: None,
             reuse_prefix: true,
         }
     }
@@ -132,7 +137,7 @@ pub struct Finished {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
-    /// An end-of-sequence token or a stop string.
+    /// An end-of-sequence token, a stop string, or the end of what a constraint allows.
     Stop,
     /// The token limit, the context's end, or the end of the forced tokens.
     Length,
@@ -168,6 +173,15 @@ pub(crate) struct Job {
     pub(crate) control: Arc<Control>,
     pub(crate) events: mpsc::UnboundedSender<Event>,
     pub(crate) submitted: std::time::Instant,
+    /// In the queue, until the request's turn comes.
+    pub(crate) place: Place,
+}
+
+impl Job {
+    /// Whether nobody wants the answer any more.
+    pub(crate) fn abandoned(&self) -> bool {
+        self.control.cancelled() || self.events.is_closed()
+    }
 }
 
 /// A request that runs or waits. Dropping it cancels the request within one token.

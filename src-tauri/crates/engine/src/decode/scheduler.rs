@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use mlx_rs::Array;
 use mlx_rs::transforms::eval;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::broadcast;
 
 use super::draw::{Drawn, draw};
 use super::prefix::PrefixStore;
+use super::queue::Queue;
 use super::request::{FinishReason, Job};
 use super::sequence::{End, Figures, Sequence};
 use crate::auto::{Auto, Pass, Plan, would_fall_back};
@@ -26,16 +27,22 @@ const PREFILL_CHUNK: usize = 512;
 /// What other threads may look at while the engine works.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    /// Of all requests so far.
     pub(crate) totals: Mutex<Counters>,
     pub(crate) running: AtomicUsize,
+    pub(crate) queued: Arc<AtomicUsize>,
     pub(crate) live: broadcast::Sender<Live>,
 }
 
 /// Runs requests until nobody can send any more.
 pub(crate) struct Scheduler {
     loaded: Loaded,
-    jobs: mpsc::Receiver<Job>,
+    queue: Queue,
     shared: Arc<Shared>,
+    /// Counters of the requests that have ended.
+    ended: Counters,
+    /// Counts the parts of prompts that were read and the requests that came.
+    reads: u64,
     sequences: Vec<Sequence>,
     prefixes: PrefixStore,
     auto: Auto,
@@ -55,12 +62,14 @@ struct Row {
 }
 
 impl Scheduler {
-    pub(crate) fn new(loaded: Loaded, jobs: mpsc::Receiver<Job>, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(loaded: Loaded, queue: Queue, shared: Arc<Shared>) -> Self {
         let (prefix_bytes, max_sequences) = (loaded.limits.prefix_bytes, loaded.limits.sequences);
         Self {
             loaded,
-            jobs,
+            queue,
             shared,
+            ended: Counters::default(),
+            reads: 0,
             sequences: Vec::new(),
             prefixes: PrefixStore::new(prefix_bytes),
             auto: Auto::default(),
@@ -77,6 +86,7 @@ impl Scheduler {
                 self.fail(&rows, &error);
             }
             self.retire();
+            self.publish();
         }
         let _working = exit::working();
         drop(self);
@@ -87,9 +97,9 @@ impl Scheduler {
         while self.sequences.len() < self.max_sequences {
             let job = if self.sequences.is_empty() {
                 self.shared.running.store(0, Ordering::Relaxed);
-                self.jobs.blocking_recv()
+                self.queue.blocking_next()
             } else {
-                self.jobs.try_recv().ok()
+                self.queue.next()
             };
             match job {
                 Some(job) => self.start(job),
@@ -103,12 +113,20 @@ impl Scheduler {
 
     fn start(&mut self, job: Job) {
         let _working = exit::working();
-        let reused = if job.request.reuse_prefix { self.prefixes.take(&job.request.prompt) } else { None };
+        let wanted = job.request.reuse_prefix && !job.abandoned();
+        let reused = if wanted { self.prefixes.take(&job.request.prompt) } else { None };
         let text = self.loaded.text.stream(job.request.stop.clone());
-        self.sequences.push(Sequence::start(job, text, reused, self.loaded.model.cache()));
+        let mut sequence = Sequence::start(job, text, reused, self.loaded.model.cache());
+        self.reads += 1;
+        sequence.read_at = self.reads;
+        self.sequences.push(sequence);
     }
 
     fn drop_abandoned(&mut self) {
+        // Those in the queue come in only to be told that they have ended.
+        for job in self.queue.abandoned() {
+            self.start(job);
+        }
         for sequence in &mut self.sequences {
             if sequence.abandoned() {
                 sequence.finished = Some(FinishReason::Cancelled);
@@ -119,7 +137,9 @@ impl Scheduler {
 
     /// Reads a chunk of one prompt and decodes a token of every sequence that has read its own.
     fn step(&mut self) -> Result<(), (Vec<usize>, Error)> {
-        if let Some(index) = self.sequences.iter().position(|s| !s.unread().is_empty()) {
+        // Prompts take turns, so that a short one need not wait for the whole of a long one.
+        let unread = self.sequences.iter().enumerate().filter(|(_, s)| !s.unread().is_empty());
+        if let Some((index, _)) = unread.min_by_key(|(_, s)| s.read_at) {
             self.prefill(index).map_err(|e| (vec![index], e))?;
         }
         let ready: Vec<usize> = (0..self.sequences.len())
@@ -133,6 +153,8 @@ impl Scheduler {
 
     fn prefill(&mut self, index: usize) -> Result<()> {
         let sequence = &mut self.sequences[index];
+        self.reads += 1;
+        sequence.read_at = self.reads;
         let choice = sequence.prefill_choice();
         let unread = sequence.unread();
         let chunk = unread[..unread.len().min(PREFILL_CHUNK)].to_vec();
@@ -307,7 +329,8 @@ impl Scheduler {
     fn fail(&mut self, rows: &[usize], error: &Error) {
         for &index in rows.iter().rev() {
             let sequence = self.sequences.remove(index);
-            self.add_totals(&sequence.counters);
+            self.ended.merge(&sequence.counters);
+            self.publish();
             sequence.fail(Error::Mlx(error.to_string()));
         }
     }
@@ -323,7 +346,8 @@ impl Scheduler {
             let width = self.sequences.len();
             let mut sequence = self.sequences.remove(index);
             self.shared.running.store(self.sequences.len(), Ordering::Relaxed);
-            self.add_totals(&sequence.counters);
+            self.ended.merge(&sequence.counters);
+            self.publish();
             sequence.report(reason, |figures| self.statistics(figures, width));
             if sequence.reuses_prefix() {
                 let tokens = sequence.reusable().to_vec();
@@ -332,8 +356,11 @@ impl Scheduler {
         }
     }
 
-    fn add_totals(&self, counters: &Counters) {
-        self.shared.totals.lock().unwrap_or_else(PoisonError::into_inner).merge(counters);
+    /// Brings up to date what others read. A request's last event comes after its counters.
+    fn publish(&self) {
+        let mut totals = self.ended.clone();
+        self.sequences.iter().for_each(|s| totals.merge(&s.counters));
+        *self.shared.totals.lock().unwrap_or_else(PoisonError::into_inner) = totals;
     }
 
     fn statistics(&mut self, figures: Figures, width: usize) -> Statistics {

@@ -7,11 +7,12 @@ use tokio::sync::mpsc;
 
 use super::draw::Drawn;
 use super::request::{Control, Event, FinishReason, Finished, Job, Prefill, Request, Token};
+use crate::constraint::Guide;
 use crate::error::Error;
 use crate::kv::KvCache;
 use crate::policy::{Choice, Decision, Policy};
 use crate::sampling::Sampling;
-use crate::statistics::{Counters, Statistics};
+use crate::statistics::{Counters, Statistics, per_second};
 use crate::text::TextStream;
 
 /// A running request: its tokens, its cache and its counters.
@@ -20,6 +21,7 @@ pub(crate) struct Sequence {
     control: Arc<Control>,
     events: mpsc::UnboundedSender<Event>,
     text: TextStream,
+    guide: Option<Guide>,
     /// Prompt and answer. Once the prompt is read, all but the last are in the cache.
     tokens: Vec<u32>,
     pub(crate) cache: KvCache,
@@ -32,13 +34,18 @@ pub(crate) struct Sequence {
     started: Instant,
     first_token: Option<Instant>,
     last_token: Instant,
+    /// When a part of the prompt was last read, or the request came, in the scheduler's count.
+    pub(crate) read_at: u64,
     pub(crate) finished: Option<FinishReason>,
+    /// Why the answer cannot go on.
+    failure: Option<Error>,
 }
 
 impl Sequence {
     /// `reused`: a cache that holds the beginning of the prompt, computed with all experts.
     pub(crate) fn start(job: Job, text: TextStream, reused: Option<KvCache>, empty: KvCache) -> Self {
-        let Job { request, control, events, submitted } = job;
+        let Job { request, control, events, submitted, place } = job;
+        drop(place);
         let now = Instant::now();
         let cache = reused.unwrap_or(empty);
         let cached_tokens = cache.len();
@@ -47,6 +54,7 @@ impl Sequence {
         Self {
             seed: request.sampling.seed.unwrap_or_else(random_seed),
             tokens: request.prompt.clone(),
+            guide: request.constraint.as_ref().map(Guide::new),
             request,
             control,
             events,
@@ -59,7 +67,9 @@ impl Sequence {
             started: now,
             first_token: None,
             last_token: now,
+            read_at: 0,
             finished: None,
+            failure: None,
         }
     }
 
@@ -79,6 +89,11 @@ impl Sequence {
 
     pub(crate) fn sampling(&self) -> &Sampling {
         &self.request.sampling
+    }
+
+    /// What the next token may be, where the answer is constrained.
+    pub(crate) fn guide(&self) -> Option<&Guide> {
+        self.guide.as_ref()
     }
 
     pub(crate) fn seed(&self) -> u64 {
@@ -144,10 +159,12 @@ impl Sequence {
         self.counters.count_token(decision, drawn.confidence);
 
         self.tokens.push(drawn.token);
-        let ends = !self.request.ignore_eos && self.request.forced.is_none() && end.eos.contains(&drawn.token);
+        let heeds_eos = self.guide.is_some() || (!self.request.ignore_eos && self.request.forced.is_none());
+        let ends = heeds_eos && end.eos.contains(&drawn.token);
         let piece = if ends { crate::text::Piece::default() } else { self.text.push(drawn.token) };
         let forced_out = self.request.forced.as_ref().is_some_and(|f| self.generated() >= f.len());
-        if ends || piece.stopped {
+        let complete = !ends && self.commit(drawn.token);
+        if ends || piece.stopped || complete {
             self.finished = Some(FinishReason::Stop);
         } else if forced_out || self.generated() >= self.request.max_tokens || self.tokens.len() > end.context {
             self.finished = Some(FinishReason::Length);
@@ -165,15 +182,27 @@ impl Sequence {
         let _ = self.events.send(Event::Token(token));
     }
 
-    /// Sends the last event of a request that ended well.
+    /// Tells the constraint of a token that stands. True when nothing may follow.
+    fn commit(&mut self, token: u32) -> bool {
+        let Some(guide) = &mut self.guide else { return false };
+        guide.commit(token).unwrap_or_else(|error| {
+            self.failure = Some(error);
+            true
+        })
+    }
+
+    /// Sends the last event of a request that has come to its end.
     pub(crate) fn report(&mut self, reason: FinishReason, about: impl FnOnce(Figures) -> Statistics) {
+        if let Some(error) = self.failure.take() {
+            return self.fail(error);
+        }
         let first = self.first_token.unwrap_or(self.last_token);
         let decoding = (self.last_token - first).as_secs_f64();
         let generated = self.generated();
         let figures = Figures {
             elapsed_seconds: self.started.elapsed().as_secs_f64(),
             tokens_generated: generated,
-            tokens_per_second: if generated > 1 { (generated - 1) as f64 / decoding } else { 0.0 },
+            tokens_per_second: per_second(generated.saturating_sub(1), decoding),
             prompt_tokens: self.request.prompt.len(),
             cached_tokens: self.cached_tokens,
             prefill_seconds: (first - self.started).as_secs_f64(),

@@ -14,6 +14,7 @@ pub use template::Message;
 use template::Template;
 
 use crate::checkpoint::Fields;
+use crate::constraint::{LazyVocabulary, Vocabulary};
 use crate::error::{Error, Result};
 
 /// The tokenizer and chat template of a checkpoint.
@@ -23,6 +24,7 @@ pub struct Text {
     tokenizer: Arc<Tokenizer>,
     template: Option<Arc<Template>>,
     eos: BTreeSet<u32>,
+    vocabulary: Arc<LazyVocabulary>,
 }
 
 impl Text {
@@ -39,7 +41,7 @@ impl Text {
         let settings = Fields::open_if_present(&folder.join("tokenizer_config.json"))?;
         let template = Template::open(folder, settings.as_ref())?.map(Arc::new);
         let eos = eos_ids(folder, settings.as_ref(), &tokenizer)?;
-        Ok(Self { path, tokenizer: Arc::new(tokenizer), template, eos })
+        Ok(Self { path, tokenizer: Arc::new(tokenizer), template, eos, vocabulary: Arc::default() })
     }
 
     /// Token ids of a text as it stands, with the special tokens that the tokenizer itself adds (a BOS, say).
@@ -101,6 +103,12 @@ impl Text {
     fn encode_with(&self, text: &str, special: bool) -> Result<Vec<u32>> {
         let encoding = self.tokenizer.encode(text, special).map_err(|e| Error::text(&self.path, e.to_string()))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The vocabulary as constraints see it, sorted when the first of them is made.
+    pub(crate) fn vocabulary(&self) -> Result<&Vocabulary> {
+        let made = self.vocabulary.get_or_init(|| Vocabulary::new(&self.tokenizer, self.eos.iter().copied()));
+        made.as_ref().map_err(|why| Error::Constraint(format!("this model's vocabulary cannot be constrained: {why}")))
     }
 
     pub(crate) fn stream(&self, stop: Vec<String>) -> TextStream {

@@ -19,7 +19,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("presence_penalty", "use repetition_penalty"),
     ("prompt_cache_retention", "how long beginnings of prompts are kept is the service's choice"),
     ("reasoning_effort", "the model does not reason by degrees"),
-    ("response_format", "answers cannot be constrained to JSON yet; ask for it in the prompt and check the answer"),
     ("service_tier", "there is one tier"),
     ("store", "answers are not stored"),
     ("suffix", "the model does not fill in the middle"),
@@ -83,7 +82,6 @@ fn asks_for_nothing(name: &str, value: &Value) -> bool {
             "best_of" => value == 1,
             "modalities" => value.as_array().is_some_and(|list| list.iter().all(|v| v == "text")),
             "parallel_tool_calls" => value.is_boolean(),
-            "response_format" => value.get("type").is_some_and(|kind| kind == "text"),
             "service_tier" => value == "auto" || value == "default",
             "tool_choice" => value == "none" || value == "auto",
             _ => false,
@@ -103,7 +101,7 @@ mod tests {
     fn what_asks_for_nothing_passes() {
         let fields = serde_json::json!({
             "tools": [], "logit_bias": {}, "presence_penalty": 0.0, "store": false, "user": "u", "best_of": 1,
-            "response_format": {"type": "text"}, "parallel_tool_calls": true, "modalities": ["text"], "suffix": null,
+            "parallel_tool_calls": true, "modalities": ["text"], "suffix": null,
         });
         assert_eq!(check(fields), Ok(()));
     }
@@ -112,7 +110,6 @@ mod tests {
     fn what_asks_for_something_is_refused_by_name() {
         for (name, value) in [
             ("tools", serde_json::json!([{"type": "function"}])),
-            ("response_format", serde_json::json!({"type": "json_object"})),
             ("presence_penalty", 0.5.into()),
             ("best_of", 2.into()),
             ("echo", true.into()),

@@ -1,6 +1,8 @@
 //! The words of OpenAI's API.
 
 mod fields;
+mod format;
+mod head;
 mod logprobs;
 mod messages;
 
@@ -8,9 +10,9 @@ use mobile_engine::{Decision, Statistics, Token};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::error::ApiError;
-
 pub(crate) use fields::refuse_unsupported;
+pub(crate) use format::ResponseFormat;
+pub(crate) use head::{Head, Wanted, fingerprint, include_usage};
 pub(crate) use logprobs::{ChatLogprobs, CompletionLogprobs};
 pub(crate) use messages::{Message, conversation};
 
@@ -88,21 +90,4 @@ impl MobileReport {
     pub(crate) fn new(tokens: impl IntoIterator<Item = Token>, statistics: Option<&Statistics>) -> Self {
         Self { tokens: tokens.into_iter().map(Into::into).collect(), statistics: statistics.cloned() }
     }
-}
-
-/// OpenAI's mark of what made an answer.
-pub(crate) fn fingerprint() -> String {
-    format!("mobile-{}", env!("CARGO_PKG_VERSION"))
-}
-
-/// Whether a stream ends with its usage.
-pub(crate) fn include_usage(stream: bool, options: Option<StreamOptions>) -> Result<bool, ApiError> {
-    let Some(options) = options else { return Ok(false) };
-    if !stream {
-        return Err(ApiError::invalid_value("stream_options", "only a stream has them: set stream"));
-    }
-    if options.include_obfuscation == Some(true) {
-        return Err(ApiError::unsupported("stream_options.include_obfuscation", "streams are not padded"));
-    }
-    Ok(options.include_usage.unwrap_or(false))
 }

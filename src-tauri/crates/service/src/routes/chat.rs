@@ -1,21 +1,18 @@
 //! `POST /v1/chat/completions`.
 
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
-use mobile_engine::Text;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::answer::{self, Piece};
+use crate::answer::{self, Piece, Whole};
 use crate::app::Shared;
-use crate::clock::unix_seconds;
-use crate::error::{ApiError, ErrorBody};
-use crate::events::{self, Frames, ServerSentEvent};
+use crate::error::{ApiError, Refusals};
+use crate::events::{self, ServerSentEvent, Writer};
 use crate::extract::{Body, Json};
-use crate::ids;
-use crate::openai::{self, ChatLogprobs, Message, MobileReport, StreamOptions, Usage};
-use crate::options::{Options, PolicyField, Stop, Usual, count, repeat};
+use crate::openai::{self, ChatLogprobs, Head, Message, MobileReport, StreamOptions, Usage, Wanted};
+use crate::options::{Route, count, repeat};
 
 /// A conversation and how to continue it.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -32,21 +29,9 @@ pub(crate) struct ChatRequest {
     /// The older name of `max_completion_tokens`.
     #[schema(minimum = 1, maximum = 32768)]
     max_tokens: Option<i64>,
-    /// 1 by default; 0 takes the most probable token.
-    #[schema(minimum = 0, maximum = 2)]
-    temperature: Option<f64>,
-    /// Draw from the most probable tokens that together reach this probability.
-    #[schema(minimum = 0, maximum = 1)]
-    top_p: Option<f64>,
     /// Answers to make; 1 by default.
     #[schema(minimum = 1, maximum = 16)]
     n: Option<i64>,
-    /// Makes the draws repeatable.
-    seed: Option<i64>,
-    /// Texts that end the answer and are not part of it.
-    stop: Option<Stop>,
-    /// Answer piece by piece, as server-sent events.
-    stream: Option<bool>,
     /// What the stream carries besides.
     stream_options: Option<StreamOptions>,
     /// Report the log probability of each token.
@@ -54,20 +39,6 @@ pub(crate) struct ChatRequest {
     /// And those of this many of the most probable tokens; needs `logprobs`.
     #[schema(minimum = 0, maximum = 20)]
     top_logprobs: Option<i64>,
-    /// Extension: draw from this many of the most probable tokens; 0 is all.
-    #[schema(minimum = 0, maximum = 2147483647)]
-    top_k: Option<i64>,
-    /// Extension: draw from the tokens at least this probable in proportion to the most probable one.
-    #[schema(minimum = 0, maximum = 1)]
-    min_p: Option<f64>,
-    /// Extension: above 1, tokens that were seen already become less probable.
-    #[schema(minimum = 0.01, maximum = 10)]
-    repetition_penalty: Option<f64>,
-    /// Extension: which experts decode; the owner's choice by default.
-    policy: Option<PolicyField>,
-    /// Extension: the threshold γ of `mobile` and `auto`.
-    #[schema(minimum = 0, maximum = 2)]
-    gamma: Option<f32>,
     /// Extension: report what MoBiLE did with each token.
     mobile: Option<bool>,
 }
@@ -140,57 +111,67 @@ struct Delta {
     content: Option<String>,
 }
 
-/// Writes a stream's chunks.
-struct Writer {
-    id: String,
-    created: u64,
-    model: String,
-    text: Text,
-    n: usize,
-    logprobs: bool,
-    mobile: bool,
-    include_usage: bool,
-    usage: Usage,
-}
+/// Writes responses and chunks.
+struct ChatWriter(Head);
 
-impl Writer {
+impl ChatWriter {
     fn chunk(&self, choices: Vec<ChunkChoice>, usage: Option<Usage>) -> Chunk {
+        let Self(head) = self;
         Chunk {
-            id: self.id.clone(),
+            id: head.id.clone(),
             object: "chat.completion.chunk",
-            created: self.created,
-            model: self.model.clone(),
+            created: head.created,
+            model: head.model.clone(),
             system_fingerprint: openai::fingerprint(),
             choices,
-            usage: self.include_usage.then_some(usage),
+            usage: head.wanted.usage.then_some(usage),
         }
     }
 }
 
-impl Frames for Writer {
+impl Writer for ChatWriter {
+    type Response = ChatResponse;
     type Frame = Chunk;
+
+    fn whole(self, answers: Vec<Whole>) -> ChatResponse {
+        let Self(mut head) = self;
+        let mut choices = Vec::with_capacity(answers.len());
+        for (index, Whole { text, tokens, settled, end }) in answers.into_iter().enumerate() {
+            head.count(index, &end.statistics);
+            choices.push(ChatChoice {
+                index,
+                message: ChatMessage { role: "assistant", content: text, refusal: None },
+                logprobs: head.wanted.logprobs.then(|| ChatLogprobs::new(&head.text, &settled)),
+                finish_reason: end.reason,
+                mobile: head.report(tokens, Some(&end.statistics)),
+            });
+        }
+        let (object, system_fingerprint) = ("chat.completion", openai::fingerprint());
+        let Head { id, created, model, usage, .. } = head;
+        ChatResponse { id, object, created, model, system_fingerprint, choices, usage }
+    }
 
     fn open(&mut self) -> Vec<Chunk> {
         let delta = || Delta { role: Some("assistant"), content: Some(String::new()) };
         let first = |index| ChunkChoice { index, delta: delta(), logprobs: None, finish_reason: None, mobile: None };
-        (0..self.n).map(|index| self.chunk(vec![first(index)], None)).collect()
+        (0..self.0.wanted.n).map(|index| self.chunk(vec![first(index)], None)).collect()
     }
 
     fn piece(&mut self, index: usize, piece: Piece) -> Vec<Chunk> {
         let Piece { text, token, settled, end } = piece;
         let statistics = end.as_ref().map(|e| &e.statistics);
-        let mobile = self.mobile.then(|| MobileReport::new(token, statistics));
-        let logprobs = (self.logprobs && !settled.is_empty()).then(|| ChatLogprobs::new(&self.text, &settled));
+        let mobile = self.0.report(token, statistics);
+        let logprobs = self.0.logprobs(&settled, ChatLogprobs::new);
         let mut chunks = Vec::new();
         let content = (!text.is_empty()).then_some(text);
-        if content.is_some() || logprobs.is_some() || (self.mobile && end.is_none()) {
+        if content.is_some() || logprobs.is_some() || (mobile.is_some() && end.is_none()) {
             let mobile = if end.is_none() { mobile.clone() } else { None };
             let delta = Delta { role: None, content };
             let choice = ChunkChoice { index, delta, logprobs, finish_reason: None, mobile };
             chunks.push(self.chunk(vec![choice], None));
         }
         if let Some(end) = end {
-            self.usage.add(&end.statistics, index == 0);
+            self.0.count(index, &end.statistics);
             let (delta, finish_reason) = (Delta::default(), Some(end.reason));
             let choice = ChunkChoice { index, delta, logprobs: None, finish_reason, mobile };
             chunks.push(self.chunk(vec![choice], None));
@@ -199,7 +180,7 @@ impl Frames for Writer {
     }
 
     fn close(&mut self) -> Vec<Chunk> {
-        if self.include_usage { vec![self.chunk(Vec::new(), Some(self.usage.clone()))] } else { Vec::new() }
+        if self.0.wanted.usage { vec![self.chunk(Vec::new(), Some(self.0.usage.clone()))] } else { Vec::new() }
     }
 }
 
@@ -214,79 +195,46 @@ impl Frames for Writer {
     request_body = ChatRequest,
     responses(
         (status = 200, content((ChatResponse = "application/json"), (ServerSentEvent = "text/event-stream"))),
-        (status = 400, body = ErrorBody),
-        (status = 401, body = ErrorBody),
-        (status = 404, body = ErrorBody),
-        (status = 408, body = ErrorBody),
-        (status = 413, body = ErrorBody),
-        (status = 415, body = ErrorBody),
-        (status = 429, body = ErrorBody),
-        (status = 503, body = ErrorBody),
-        (status = 504, body = ErrorBody),
+        Refusals,
     ),
 )]
-pub(crate) async fn chat(State(app): State<Shared>, Json(asked): Json<ChatRequest>) -> Result<Response, ApiError> {
+pub(crate) async fn chat(
+    State(app): State<Shared>,
+    Json(asked, options): Json<ChatRequest>,
+) -> Result<Response, ApiError> {
     let limits = &app.config.limits;
     let model = asked.model.ok_or_else(|| ApiError::missing("model"))?;
     let messages = asked.messages.ok_or_else(|| ApiError::missing("messages"))?;
     let engine = app.ready(Some(&model))?.engine;
-    let stream = asked.stream.unwrap_or(false);
-    let include_usage = openai::include_usage(stream, asked.stream_options)?;
-    let logprobs = asked.logprobs.unwrap_or(false);
+    let stream = options.stream();
+    let wanted = Wanted {
+        n: count("n", asked.n, 1, 1, limits.choices)?,
+        logprobs: asked.logprobs.unwrap_or(false),
+        mobile: asked.mobile.unwrap_or(false),
+        usage: openai::include_usage(stream, asked.stream_options)?,
+    };
     let top_logprobs = count("top_logprobs", asked.top_logprobs, 0, 0, 20)?;
-    if asked.top_logprobs.is_some() && !logprobs {
+    if asked.top_logprobs.is_some() && !wanted.logprobs {
         return Err(ApiError::invalid_value("top_logprobs", "needs logprobs: true"));
     }
-    let max_tokens = match (asked.max_completion_tokens, asked.max_tokens) {
+    let asked_tokens = match (asked.max_completion_tokens, asked.max_tokens) {
         (Some(_), Some(_)) => {
             return Err(ApiError::invalid_value("max_tokens", "give either max_completion_tokens or max_tokens"));
         }
         (None, Some(max)) => ("max_tokens", Some(max)),
         (max, None) => ("max_completion_tokens", max),
     };
-    let options = Options {
-        temperature: asked.temperature,
-        top_p: asked.top_p,
-        top_k: asked.top_k,
-        min_p: asked.min_p,
-        repetition_penalty: asked.repetition_penalty,
-        seed: asked.seed,
-        stop: asked.stop,
-        policy: asked.policy,
-        gamma: asked.gamma,
-        max_tokens,
-        logprobs: logprobs.then_some(top_logprobs),
-    };
-    let usual = Usual { temperature: 1.0, max_tokens: engine.info().context, policy: app.slot.policy() };
-    let mut request = options.check(&usual, limits)?;
-    let n = count("n", asked.n, 1, 1, limits.choices)?;
     let turns = openai::conversation(messages, limits)?;
     if !engine.text().has_template() {
         return Err(ApiError::no_template());
     }
+    let (max_tokens, logprobs) = (engine.info().context, wanted.logprobs.then_some(top_logprobs));
+    let route = Route { temperature: 1.0, max_tokens, asked_tokens, logprobs };
+    let mut request = options.request(&app, &engine, route).await?;
     request.prompt = app.tokenize(&engine, move |engine| engine.text().encode_chat(&turns)).await?;
-    let answers = answer::submit(&app, &engine, repeat(&request, n)).map_err(|e| e.renamed("prompt", "messages"))?;
-    let (id, created, text) = (ids::new("chatcmpl-"), unix_seconds(), engine.text().clone());
+    let requests = repeat(&request, wanted.n);
+    let answers = answer::submit(&app, &engine, requests).map_err(|e| e.renamed("prompt", "messages"))?;
+    let writer = ChatWriter(Head::new("chatcmpl-", model, &engine, wanted));
     drop(engine);
-    let mobile = asked.mobile.unwrap_or(false);
-    if stream {
-        let usage = Usage::default();
-        let writer = Writer { id, created, model, text, n, logprobs, mobile, include_usage, usage };
-        return Ok(events::respond(answers, writer));
-    }
-    let mut usage = Usage::default();
-    let mut choices = Vec::with_capacity(n);
-    for (index, whole) in answer::whole(answers).await?.into_iter().enumerate() {
-        usage.add(&whole.end.statistics, index == 0);
-        choices.push(ChatChoice {
-            index,
-            message: ChatMessage { role: "assistant", content: whole.text, refusal: None },
-            logprobs: logprobs.then(|| ChatLogprobs::new(&text, &whole.settled)),
-            finish_reason: whole.end.reason,
-            mobile: mobile.then(|| MobileReport::new(whole.tokens, Some(&whole.end.statistics))),
-        });
-    }
-    let (object, system_fingerprint) = ("chat.completion", openai::fingerprint());
-    let response = ChatResponse { id, object, created, model, system_fingerprint, choices, usage };
-    Ok(axum::Json(response).into_response())
+    events::respond(answers, stream, writer).await
 }

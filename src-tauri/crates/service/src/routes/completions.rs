@@ -1,21 +1,18 @@
 //! `POST /v1/completions`.
 
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
-use mobile_engine::Text;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::answer::{self, Piece};
+use crate::answer::{self, Piece, Whole};
 use crate::app::Shared;
-use crate::clock::unix_seconds;
-use crate::error::{ApiError, ErrorBody};
-use crate::events::{self, Frames, ServerSentEvent};
+use crate::error::{ApiError, Refusals};
+use crate::events::{self, ServerSentEvent, Writer};
 use crate::extract::{Body, Json};
-use crate::ids;
-use crate::openai::{self, CompletionLogprobs, MobileReport, StreamOptions, Usage};
-use crate::options::{Options, PolicyField, Stop, Usual, count, repeat};
+use crate::openai::{self, CompletionLogprobs, Head, MobileReport, StreamOptions, Usage, Wanted};
+use crate::options::{Route, count, repeat};
 
 /// Tokens of an answer whose length was not asked for; OpenAI's.
 const MAX_TOKENS: usize = 16;
@@ -32,40 +29,14 @@ pub(crate) struct CompletionRequest {
     /// Tokens of the answer at most; 16 by default.
     #[schema(minimum = 1, maximum = 32768)]
     max_tokens: Option<i64>,
-    /// 1 by default; 0 takes the most probable token.
-    #[schema(minimum = 0, maximum = 2)]
-    temperature: Option<f64>,
-    /// Draw from the most probable tokens that together reach this probability.
-    #[schema(minimum = 0, maximum = 1)]
-    top_p: Option<f64>,
     /// Answers to each prompt; 1 by default.
     #[schema(minimum = 1, maximum = 16)]
     n: Option<i64>,
-    /// Makes the draws repeatable.
-    seed: Option<i64>,
-    /// Texts that end the answer and are not part of it.
-    stop: Option<Stop>,
-    /// Answer piece by piece, as server-sent events.
-    stream: Option<bool>,
     /// What the stream carries besides.
     stream_options: Option<StreamOptions>,
     /// Report log probabilities, and those of this many of the most probable tokens.
     #[schema(minimum = 0, maximum = 20)]
     logprobs: Option<i64>,
-    /// Extension: draw from this many of the most probable tokens; 0 is all.
-    #[schema(minimum = 0, maximum = 2147483647)]
-    top_k: Option<i64>,
-    /// Extension: draw from the tokens at least this probable in proportion to the most probable one.
-    #[schema(minimum = 0, maximum = 1)]
-    min_p: Option<f64>,
-    /// Extension: above 1, tokens that were seen already become less probable.
-    #[schema(minimum = 0.01, maximum = 10)]
-    repetition_penalty: Option<f64>,
-    /// Extension: which experts decode; the owner's choice by default.
-    policy: Option<PolicyField>,
-    /// Extension: the threshold γ of `mobile` and `auto`.
-    #[schema(minimum = 0, maximum = 2)]
-    gamma: Option<f32>,
     /// Extension: report what MoBiLE did with each token.
     mobile: Option<bool>,
 }
@@ -133,28 +104,19 @@ struct CompletionChoice {
 }
 
 /// Writes responses and chunks.
-struct Writer {
-    id: String,
-    created: u64,
-    model: String,
-    text: Text,
-    /// Answers to each prompt.
-    n: usize,
-    logprobs: bool,
-    mobile: bool,
-    include_usage: bool,
-    usage: Usage,
+struct CompletionWriter {
+    head: Head,
     /// Where in its text each answer is.
     offsets: Vec<usize>,
 }
 
-impl Writer {
+impl CompletionWriter {
     fn response(&self, choices: Vec<CompletionChoice>, usage: Option<Option<Usage>>) -> CompletionResponse {
         CompletionResponse {
-            id: self.id.clone(),
+            id: self.head.id.clone(),
             object: "text_completion",
-            created: self.created,
-            model: self.model.clone(),
+            created: self.head.created,
+            model: self.head.model.clone(),
             system_fingerprint: openai::fingerprint(),
             choices,
             usage,
@@ -162,32 +124,44 @@ impl Writer {
     }
 }
 
-impl Frames for Writer {
+impl Writer for CompletionWriter {
+    type Response = CompletionResponse;
     type Frame = CompletionResponse;
+
+    fn whole(mut self, answers: Vec<Whole>) -> CompletionResponse {
+        let mut choices = Vec::with_capacity(answers.len());
+        for (index, Whole { text, tokens, settled, end }) in answers.into_iter().enumerate() {
+            let head = &mut self.head;
+            head.count(index, &end.statistics);
+            let logprobs = head.wanted.logprobs.then(|| CompletionLogprobs::new(&head.text, &settled, &mut 0));
+            let mobile = head.report(tokens, Some(&end.statistics));
+            choices.push(CompletionChoice { index, text, logprobs, finish_reason: Some(end.reason), mobile });
+        }
+        let usage = self.head.usage.clone();
+        self.response(choices, Some(Some(usage)))
+    }
 
     fn piece(&mut self, index: usize, piece: Piece) -> Vec<CompletionResponse> {
         let Piece { text, token, settled, end } = piece;
         if let Some(end) = &end {
-            self.usage.add(&end.statistics, index.is_multiple_of(self.n));
+            self.head.count(index, &end.statistics);
         }
-        if text.is_empty() && settled.is_empty() && end.is_none() && !self.mobile {
+        let mobile = self.head.report(token, end.as_ref().map(|e| &e.statistics));
+        if text.is_empty() && settled.is_empty() && end.is_none() && mobile.is_none() {
             return Vec::new();
         }
-        let statistics = end.as_ref().map(|e| &e.statistics);
-        let mobile = self.mobile.then(|| MobileReport::new(token, statistics));
         let offset = &mut self.offsets[index];
-        let logprobs =
-            (self.logprobs && !settled.is_empty()).then(|| CompletionLogprobs::new(&self.text, &settled, offset));
+        let logprobs = self.head.logprobs(&settled, |text, tokens| CompletionLogprobs::new(text, tokens, offset));
         let finish_reason = end.map(|e| e.reason);
         let choice = CompletionChoice { index, text, logprobs, finish_reason, mobile };
-        vec![self.response(vec![choice], self.include_usage.then_some(None))]
+        vec![self.response(vec![choice], self.head.wanted.usage.then_some(None))]
     }
 
     fn close(&mut self) -> Vec<CompletionResponse> {
-        if !self.include_usage {
+        if !self.head.wanted.usage {
             return Vec::new();
         }
-        vec![self.response(Vec::new(), Some(Some(self.usage.clone())))]
+        vec![self.response(Vec::new(), Some(Some(self.head.usage.clone())))]
     }
 }
 
@@ -202,74 +176,44 @@ impl Frames for Writer {
     request_body = CompletionRequest,
     responses(
         (status = 200, content((CompletionResponse = "application/json"), (ServerSentEvent = "text/event-stream"))),
-        (status = 400, body = ErrorBody),
-        (status = 401, body = ErrorBody),
-        (status = 404, body = ErrorBody),
-        (status = 408, body = ErrorBody),
-        (status = 413, body = ErrorBody),
-        (status = 415, body = ErrorBody),
-        (status = 429, body = ErrorBody),
-        (status = 503, body = ErrorBody),
-        (status = 504, body = ErrorBody),
+        Refusals,
     ),
 )]
 pub(crate) async fn completions(
     State(app): State<Shared>,
-    Json(asked): Json<CompletionRequest>,
+    Json(asked, options): Json<CompletionRequest>,
 ) -> Result<Response, ApiError> {
     let limits = &app.config.limits;
     let model = asked.model.ok_or_else(|| ApiError::missing("model"))?;
     let prompts = asked.prompt.ok_or_else(|| ApiError::missing("prompt"))?.each();
     let engine = app.ready(Some(&model))?.engine;
-    let stream = asked.stream.unwrap_or(false);
-    let include_usage = openai::include_usage(stream, asked.stream_options)?;
-    let top = count("logprobs", asked.logprobs, 0, 0, 20)?;
-    let options = Options {
-        temperature: asked.temperature,
-        top_p: asked.top_p,
-        top_k: asked.top_k,
-        min_p: asked.min_p,
-        repetition_penalty: asked.repetition_penalty,
-        seed: asked.seed,
-        stop: asked.stop,
-        policy: asked.policy,
-        gamma: asked.gamma,
-        max_tokens: ("max_tokens", asked.max_tokens),
-        logprobs: asked.logprobs.is_some().then_some(top),
+    let stream = options.stream();
+    let wanted = Wanted {
+        n: count("n", asked.n, 1, 1, limits.choices)?,
+        logprobs: asked.logprobs.is_some(),
+        mobile: asked.mobile.unwrap_or(false),
+        usage: openai::include_usage(stream, asked.stream_options)?,
     };
-    let usual = Usual { temperature: 1.0, max_tokens: MAX_TOKENS, policy: app.slot.policy() };
-    let request = options.check(&usual, limits)?;
-    let n = count("n", asked.n, 1, 1, limits.choices)?;
-    if prompts.is_empty() || prompts.len() * n > limits.choices {
-        let why = format!("from 1 to {} prompts times n, found {}", limits.choices, prompts.len() * n);
+    let top = count("logprobs", asked.logprobs, 0, 0, 20)?;
+    let choices = prompts.len() * wanted.n;
+    if choices == 0 || choices > limits.choices {
+        let why = format!("from 1 to {} prompts times n, found {choices}", limits.choices);
         return Err(ApiError::invalid_value("prompt", why));
     }
-    let mut requests = Vec::with_capacity(prompts.len() * n);
+    let (asked_tokens, logprobs) = (("max_tokens", asked.max_tokens), wanted.logprobs.then_some(top));
+    let route = Route { temperature: 1.0, max_tokens: MAX_TOKENS, asked_tokens, logprobs };
+    let request = options.request(&app, &engine, route).await?;
+    let mut requests = Vec::with_capacity(choices);
     for prompt in prompts {
         let mut request = request.clone();
         request.prompt = match prompt {
             One::Ids(ids) => ids,
             One::Text(text) => app.tokenize(&engine, move |engine| engine.text().encode(&text)).await?,
         };
-        requests.extend(repeat(&request, n));
+        requests.extend(repeat(&request, wanted.n));
     }
-    let offsets = vec![0; requests.len()];
     let answers = answer::submit(&app, &engine, requests)?;
-    let (id, created, text) = (ids::new("cmpl-"), unix_seconds(), engine.text().clone());
+    let head = Head::new("cmpl-", model, &engine, wanted);
     drop(engine);
-    let (logprobs, mobile, usage) = (asked.logprobs.is_some(), asked.mobile.unwrap_or(false), Usage::default());
-    let mut writer = Writer { id, created, model, text, n, logprobs, mobile, include_usage, usage, offsets };
-    if stream {
-        return Ok(events::respond(answers, writer));
-    }
-    let mut choices = Vec::with_capacity(answers.len());
-    for (index, whole) in answer::whole(answers).await?.into_iter().enumerate() {
-        writer.usage.add(&whole.end.statistics, index.is_multiple_of(n));
-        let logprobs = logprobs.then(|| CompletionLogprobs::new(&writer.text, &whole.settled, &mut 0));
-        let mobile = mobile.then(|| MobileReport::new(whole.tokens, Some(&whole.end.statistics)));
-        let finish_reason = Some(whole.end.reason);
-        choices.push(CompletionChoice { index, text: whole.text, logprobs, finish_reason, mobile });
-    }
-    let usage = writer.usage.clone();
-    Ok(axum::Json(writer.response(choices, Some(Some(usage)))).into_response())
+    events::respond(answers, stream, CompletionWriter { head, offsets: vec![0; choices] }).await
 }

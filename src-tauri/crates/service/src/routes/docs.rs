@@ -11,15 +11,19 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
 
 use crate::error::ErrorBody;
+use crate::options::Options;
 
 #[derive(OpenApi)]
-#[openapi(info(
-    title = "MoBiLE",
-    description = "Mixture-of-Experts language models with big and little experts, behind OpenAI's API. Peers from \
+#[openapi(
+    info(
+        title = "MoBiLE",
+        description = "Mixture-of-Experts language models with big and little experts, behind OpenAI's API. Peers from \
                    the network show a key as `Authorization: Bearer KEY`; this machine needs none. Every refusal has \
                    the shape of OpenAI's errors and a stable `code`.",
-    license(name = "MIT OR Apache-2.0"),
-))]
+        license(name = "MIT OR Apache-2.0"),
+    ),
+    components(schemas(Options))
+)]
 struct About;
 
 /// The description without the routes.
@@ -33,6 +37,7 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
     document["security"] = json!([{}, { "key": [] }]);
     document["components"]["securitySchemes"] = json!({ "key": { "type": "http", "scheme": "bearer" } });
     rename_wildcards(&mut document);
+    share_options(&mut document);
     close_requests(&mut document);
     // Flattened, and left out for peers that are not to see them.
     document["components"]["schemas"]["Details"]["required"] = json!([]);
@@ -53,16 +58,28 @@ fn rename_wildcards(document: &mut Value) {
     }
 }
 
+/// Requests have the fields that they share besides their own.
+fn share_options(document: &mut Value) {
+    let Some(schemas) = document["components"]["schemas"].as_object_mut() else { return };
+    let Some(mut options) = schemas.shift_remove("Options") else { return };
+    let Some(shared) = options["properties"].as_object_mut() else { return };
+    for (_, schema) in schemas.iter_mut().filter(|(name, _)| name.ends_with("Request")) {
+        if let Some(own) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+            own.extend(shared.clone());
+        }
+    }
+}
+
 /// Fields that a request does not know are refused, which the schemas do not say by themselves.
 fn close_requests(document: &mut Value) {
     let Some(schemas) = document["components"]["schemas"].as_object_mut() else { return };
     for (name, schema) in schemas {
-        if ["PolicyParameters", "Part"].contains(&name.as_str()) {
+        if ["PolicyParameters", "Part", "ResponseFormat"].contains(&name.as_str()) {
             for variant in schema["oneOf"].as_array_mut().into_iter().flatten() {
                 variant["unevaluatedProperties"] = Value::Bool(false);
             }
         }
-        if name.ends_with("Request") || ["Message", "StreamOptions"].contains(&name.as_str()) {
+        if name.ends_with("Request") || ["Message", "NamedSchema", "StreamOptions"].contains(&name.as_str()) {
             schema["additionalProperties"] = Value::Bool(false);
         }
     }

@@ -1,18 +1,18 @@
 //! `POST /generate`: a prompt in, a text and its figures out.
 
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use mobile_engine::{Message, Statistics};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::answer::{self, Piece};
+use crate::answer::{self, Piece, Whole};
 use crate::app::Shared;
-use crate::error::{ApiError, ErrorBody};
-use crate::events::{self, Frames, ServerSentEvent};
+use crate::error::{ApiError, Refusals};
+use crate::events::{self, ServerSentEvent, Writer};
 use crate::extract::{Body, Json};
 use crate::openai::MobileToken;
-use crate::options::{Options, PolicyField, Stop, Usual};
+use crate::options::Route;
 
 /// Tokens of an answer whose length was not asked for.
 const MAX_TOKENS: usize = 256;
@@ -26,34 +26,8 @@ pub(crate) struct GenerateRequest {
     /// Tokens of the answer at most; 256 by default.
     #[schema(minimum = 1, maximum = 32768)]
     max_tokens: Option<i64>,
-    /// 0, the default, takes the most probable token.
-    #[schema(minimum = 0, maximum = 2)]
-    temperature: Option<f64>,
-    /// Draw from the most probable tokens that together reach this probability.
-    #[schema(minimum = 0, maximum = 1)]
-    top_p: Option<f64>,
-    /// Draw from this many of the most probable tokens; 0 is all.
-    #[schema(minimum = 0, maximum = 2147483647)]
-    top_k: Option<i64>,
-    /// Draw from the tokens at least this probable in proportion to the most probable one.
-    #[schema(minimum = 0, maximum = 1)]
-    min_p: Option<f64>,
-    /// Above 1, tokens that were seen already become less probable.
-    #[schema(minimum = 0.01, maximum = 10)]
-    repetition_penalty: Option<f64>,
-    /// Makes the draws repeatable.
-    seed: Option<i64>,
-    /// Texts that end the answer and are not part of it.
-    stop: Option<Stop>,
-    /// Which experts decode; the owner's choice by default.
-    policy: Option<PolicyField>,
-    /// The threshold γ of `mobile` and `auto`.
-    #[schema(minimum = 0, maximum = 2)]
-    gamma: Option<f32>,
     /// The model that must answer; any by default.
     model: Option<String>,
-    /// Answer piece by piece, as server-sent events.
-    stream: Option<bool>,
     /// Take the prompt as it stands, without the chat template.
     raw: Option<bool>,
 }
@@ -124,10 +98,18 @@ struct Frame {
     status: &'static str,
 }
 
-struct Writer;
+/// Writes the one answer.
+struct One;
 
-impl Frames for Writer {
+impl Writer for One {
+    type Response = Option<GenerateResponse>;
     type Frame = Frame;
+
+    fn whole(self, answers: Vec<Whole>) -> Option<GenerateResponse> {
+        let Whole { text, end, .. } = answers.into_iter().next()?;
+        let (stats, finish_reason) = (end.statistics.into(), end.reason);
+        Some(GenerateResponse { text, stats, status: "success", finish_reason })
+    }
 
     fn piece(&mut self, _: usize, piece: Piece) -> Vec<Frame> {
         let status = if piece.end.is_some() { "success" } else { "generating" };
@@ -147,41 +129,22 @@ impl Frames for Writer {
     request_body = GenerateRequest,
     responses(
         (status = 200, content((GenerateResponse = "application/json"), (ServerSentEvent = "text/event-stream"))),
-        (status = 400, body = ErrorBody),
-        (status = 401, body = ErrorBody),
-        (status = 404, body = ErrorBody),
-        (status = 408, body = ErrorBody),
-        (status = 413, body = ErrorBody),
-        (status = 415, body = ErrorBody),
-        (status = 429, body = ErrorBody),
-        (status = 503, body = ErrorBody),
-        (status = 504, body = ErrorBody),
+        Refusals,
     ),
 )]
 pub(crate) async fn generate(
     State(app): State<Shared>,
-    Json(asked): Json<GenerateRequest>,
+    Json(asked, options): Json<GenerateRequest>,
 ) -> Result<Response, ApiError> {
     let prompt = asked.prompt.ok_or_else(|| ApiError::missing("prompt"))?;
     let engine = app.ready(asked.model.as_deref())?.engine;
-    let options = Options {
-        temperature: asked.temperature,
-        top_p: asked.top_p,
-        top_k: asked.top_k,
-        min_p: asked.min_p,
-        repetition_penalty: asked.repetition_penalty,
-        seed: asked.seed,
-        stop: asked.stop,
-        policy: asked.policy,
-        gamma: asked.gamma,
-        max_tokens: ("max_tokens", asked.max_tokens),
-        logprobs: None,
-    };
-    let usual = Usual { temperature: 0.0, max_tokens: MAX_TOKENS, policy: app.slot.policy() };
-    let mut request = options.check(&usual, &app.config.limits)?;
     if prompt.is_empty() {
         return Err(mobile_engine::Error::EmptyPrompt.into());
     }
+    let stream = options.stream();
+    let asked_tokens = ("max_tokens", asked.max_tokens);
+    let route = Route { temperature: 0.0, max_tokens: MAX_TOKENS, asked_tokens, logprobs: None };
+    let mut request = options.request(&app, &engine, route).await?;
     let raw = asked.raw.unwrap_or(false) || !engine.text().has_template();
     request.prompt = app
         .tokenize(&engine, move |engine| match raw {
@@ -190,14 +153,7 @@ pub(crate) async fn generate(
         })
         .await
         .map_err(|e| e.renamed("messages", "prompt"))?;
-    let mut answers = answer::submit(&app, &engine, vec![request])?;
+    let answers = answer::submit(&app, &engine, vec![request])?;
     drop(engine);
-    if asked.stream.unwrap_or(false) {
-        return Ok(events::respond(answers, Writer));
-    }
-    let Some(answer) = answers.pop() else { return Err(ApiError::internal()) };
-    let whole = answer.whole().await?;
-    let (text, finish_reason) = (whole.text, whole.end.reason);
-    let response = GenerateResponse { text, stats: whole.end.statistics.into(), status: "success", finish_reason };
-    Ok(axum::Json(response).into_response())
+    events::respond(answers, stream, One).await
 }
