@@ -130,6 +130,11 @@ impl Auto {
         self.fallback.add(f64::from(u8::from(fell_back)), RECENT_TOKEN);
     }
 
+    /// Share of tokens that fall back or would, once known.
+    pub(crate) fn fallback_rate(&self) -> Option<f64> {
+        self.fallback.known(FEW_TOKENS)
+    }
+
     /// The share of time that MoBiLE saves at this width; unknown before everything has been measured.
     fn gain(&mut self, rows: usize) -> Option<f64> {
         let f = self.fallback.known(FEW_TOKENS)?;

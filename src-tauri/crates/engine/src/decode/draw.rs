@@ -20,42 +20,57 @@ pub(crate) struct Drawn {
     pub(crate) top_logprobs: Vec<Logprob>,
 }
 
-/// Draws a token for each row of `logits`, `[rows, vocab]` float32; `kept` are evaluated along with it.
-pub(crate) fn draw<'a>(
-    logits: &Array,
-    rows: impl ExactSizeIterator<Item = &'a Sequence>,
-    kept: Option<&Array>,
-) -> Result<Vec<Drawn>> {
-    let rows: Vec<&Sequence> = rows.collect();
-    let confidence = confidence(logits)?;
-    let best = greedy(logits)?;
-    if rows.iter().any(|s| s.guide().is_some()) {
-        // The masks are made while the pass runs.
-        async_eval([&confidence, &best].into_iter().chain(kept))?;
-    }
-    let tokens = tokens(logits, &best, &rows)?;
-    eval([&confidence, &best, &tokens].into_iter().chain(kept))?;
+/// What is to be read of a pass, on its way.
+#[derive(Debug)]
+pub(crate) struct Drawing {
+    logits: Array,
+    confidence: Array,
+    best: Array,
+    /// uint32 of shape `[rows]`.
+    pub(crate) tokens: Array,
+    /// int32 of shape `[rows]`, under [`crate::policy::Choice::Mass`].
+    kept: Option<Array>,
+}
 
-    let (confidence, best) = (confidence.try_as_slice::<f32>()?, best.try_as_slice::<u32>()?);
-    let tokens = tokens.try_as_slice::<u32>()?;
-    rows.iter()
-        .enumerate()
-        .map(|(row, sequence)| {
+impl Drawing {
+    /// Begins to draw a token for each row of `logits`, `[rows, vocab]` float32. `ahead`: tokens of each row that are
+    /// not known yet.
+    pub(crate) fn begin(logits: Array, rows: &[&Sequence], kept: Option<Array>, ahead: usize) -> Result<Self> {
+        let confidence = confidence(&logits)?;
+        let best = greedy(&logits)?;
+        if rows.iter().any(|s| s.guide().is_some()) {
+            // The masks are made while the pass runs.
+            async_eval([&confidence, &best].into_iter().chain(&kept))?;
+        }
+        let tokens = tokens(&logits, &best, rows, ahead)?;
+        async_eval([&confidence, &best, &tokens].into_iter().chain(&kept))?;
+        Ok(Self { logits, confidence, best, tokens, kept })
+    }
+
+    /// Waits for the result: a token for each row, and the experts that each row kept.
+    pub(crate) fn read(&self, rows: &[&Sequence]) -> Result<(Vec<Drawn>, Option<Vec<i32>>)> {
+        eval([&self.confidence, &self.best, &self.tokens].into_iter().chain(&self.kept))?;
+        let (confidence, best) = (self.confidence.try_as_slice::<f32>()?, self.best.try_as_slice::<u32>()?);
+        let tokens = self.tokens.try_as_slice::<u32>()?;
+        let read = |(row, sequence): (usize, &&Sequence)| {
             let token = sequence.forced_token().unwrap_or(tokens[row]);
             let mut drawn =
                 Drawn { token, confidence: confidence[row], predicted: None, logprob: None, top_logprobs: Vec::new() };
             if let Some(top) = sequence.wants_logprobs() {
-                let row_logits = logits.index(row as i32);
+                let row_logits = self.logits.index(row as i32);
                 drawn.predicted = Some(best[row]);
                 (drawn.logprob, drawn.top_logprobs) = logprobs(row_logits.try_as_slice::<f32>()?, token, top);
             }
             Ok(drawn)
-        })
-        .collect()
+        };
+        let drawn = rows.iter().enumerate().map(read).collect::<Result<_>>()?;
+        let kept = self.kept.as_ref().map(Array::try_as_slice::<i32>).transpose()?.map(<[i32]>::to_vec);
+        Ok((drawn, kept))
+    }
 }
 
 /// uint32 of shape `[rows]`.
-fn tokens(logits: &Array, best: &Array, rows: &[&Sequence]) -> Result<Array> {
+fn tokens(logits: &Array, best: &Array, rows: &[&Sequence], ahead: usize) -> Result<Array> {
     if rows.iter().all(|s| s.sampling().is_plain_greedy() && s.guide().is_none()) {
         return Ok(best.clone());
     }
@@ -72,7 +87,7 @@ fn tokens(logits: &Array, best: &Array, rows: &[&Sequence]) -> Result<Array> {
             if sequence.sampling().is_plain_greedy() {
                 return greedy(&logits);
             }
-            let key = key(sequence.seed(), sequence.tokens().len())?;
+            let key = key(sequence.seed(), sequence.tokens().len() + ahead)?;
             sequence.sampling().draw(&logits, sequence.tokens(), &key)
         })
         .collect::<Result<Vec<_>>>()?;

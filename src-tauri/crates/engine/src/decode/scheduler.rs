@@ -8,12 +8,13 @@ use mlx_rs::Array;
 use mlx_rs::transforms::eval;
 use tokio::sync::broadcast;
 
-use super::draw::{Drawn, draw};
+use super::draw::{Drawing, Drawn};
 use super::prefix::PrefixStore;
 use super::queue::Queue;
 use super::request::{FinishReason, Job};
 use super::sequence::{End, Figures, Sequence};
 use crate::auto::{Auto, Pass, Plan, would_fall_back};
+use crate::device::ComputeDevice;
 use crate::engine::{Live, Loaded};
 use crate::error::{Error, Result};
 use crate::exit;
@@ -23,6 +24,9 @@ use crate::statistics::{Counters, ExpertCache, Statistics};
 
 /// Prompt tokens read between two decoding steps, so that a long prompt does not hold up running answers.
 const PREFILL_CHUNK: usize = 512;
+
+/// Share of fallbacks up to which the pass after a little one is begun before it is known whether the token stands.
+const FEW_FALLBACKS: f64 = 0.2;
 
 /// What other threads may look at while the engine works.
 #[derive(Debug)]
@@ -49,6 +53,8 @@ pub(crate) struct Scheduler {
     max_sequences: usize,
     /// What had been counted of streamed experts when it was last put down to a request.
     streamed: ExpertCache,
+    /// The pass after the one that was read last.
+    ahead: Option<Begun>,
 }
 
 /// A row of a decoding step, before its first pass.
@@ -59,6 +65,21 @@ struct Row {
     policy: Policy,
     /// Time a little pass whose result does not count.
     trial: bool,
+}
+
+/// A pass that has been begun.
+struct Begun {
+    /// Of its sequences.
+    numbers: Vec<u64>,
+    choice: Choice,
+    drawing: Drawing,
+    started: Instant,
+}
+
+impl Begun {
+    fn is(&self, sequences: &[Sequence], indices: &[usize], choice: Choice) -> bool {
+        self.choice == choice && self.numbers.iter().copied().eq(indices.iter().map(|&i| sequences[i].number))
+    }
 }
 
 impl Scheduler {
@@ -75,6 +96,7 @@ impl Scheduler {
             auto: Auto::default(),
             max_sequences,
             streamed: ExpertCache::default(),
+            ahead: None,
         }
     }
 
@@ -119,6 +141,7 @@ impl Scheduler {
         let mut sequence = Sequence::start(job, text, reused, self.loaded.model.cache());
         self.reads += 1;
         sequence.read_at = self.reads;
+        sequence.number = self.reads;
         self.sequences.push(sequence);
     }
 
@@ -170,7 +193,7 @@ impl Scheduler {
                 self.count_prefill(index);
             }
             Some(logits) => {
-                let drawn = draw(&logits, std::iter::once(&*sequence), None)?;
+                let (drawn, _) = Drawing::begin(logits, &[&*sequence], None, 0)?.read(&[&*sequence])?;
                 let decision = if choice == Choice::All { Decision::Big } else { Decision::Little };
                 let per_token = self.loaded.experts_per_token(choice);
                 sequence.counters.experts_computed += per_token;
@@ -273,31 +296,32 @@ impl Scheduler {
     /// One pass over the last token of each sequence, `indices` ascending; every cache is one position longer
     /// afterwards. `timed`: what `auto` learns its time as.
     fn pass(&mut self, indices: &[usize], choice: Choice, timed: Option<Pass>) -> Result<Vec<Drawn>> {
-        let started = Instant::now();
-        let mut rows: Vec<&mut Sequence> = self
-            .sequences
-            .iter_mut()
-            .enumerate()
-            .filter(|(i, _)| indices.binary_search(i).is_ok())
-            .map(|(_, s)| s)
-            .collect();
-        let lasts: Vec<Vec<u32>> = rows.iter().map(|s| s.last().to_vec()).collect();
-        let mut batch = Batch::new(lasts.iter().map(Vec::as_slice).zip(rows.iter_mut().map(|s| &mut s.cache)));
-        let output = self.loaded.model.forward(&mut batch, choice, Logits::Last)?;
-        drop(batch);
-        let kept = total_kept(&output.kept)?;
-        let Some(logits) = &output.logits else { unreachable!("logits were asked for") };
-        let drawn = draw(logits, rows.iter().map(|s| &**s), kept.as_ref())?;
-        let kept = kept.as_ref().map(Array::try_as_slice::<i32>).transpose()?;
+        let Begun { drawing, started, .. } = match self.ahead.take().filter(|a| a.is(&self.sequences, indices, choice))
+        {
+            Some(ahead) => ahead,
+            None => self.begin(indices, choice, None)?,
+        };
+        for &index in indices {
+            self.sequences[index].cache.advance(1);
+        }
+        if self.goes_ahead(indices, choice) {
+            // Put behind this pass while the device is at it. A token that ends an answer or falls back makes it void.
+            self.ahead = Some(self.begin(indices, choice, Some(&drawing.tokens))?);
+        }
+        let rows: Vec<&Sequence> = indices.iter().map(|&i| &self.sequences[i]).collect();
+        let (drawn, kept) = drawing.read(&rows)?;
 
-        let seconds = started.elapsed().as_secs_f64();
-        let width = rows.len();
+        let (now, width) = (Instant::now(), rows.len());
+        let seconds = (now - started).as_secs_f64();
+        if let Some(ahead) = &mut self.ahead {
+            ahead.started = now;
+        }
         let streamed = *self.loaded.meter.borrow();
         let earlier = std::mem::replace(&mut self.streamed, streamed);
         let share = seconds / width as f64;
-        for (row, sequence) in rows.iter_mut().enumerate() {
-            let counters = &mut sequence.counters;
-            counters.experts_computed += match kept {
+        for (row, &index) in indices.iter().enumerate() {
+            let counters = &mut self.sequences[index].counters;
+            counters.experts_computed += match &kept {
                 Some(kept) => kept[row].unsigned_abs().into(),
                 None => self.loaded.experts_per_token(choice),
             };
@@ -309,6 +333,50 @@ impl Scheduler {
             self.auto.timed(width, pass, seconds);
         }
         Ok(drawn)
+    }
+
+    /// Begins a pass over the last token of each sequence, or over `tokens` that are being computed. It writes behind
+    /// the positions that the caches count, and counts nothing itself: it is made void by being forgotten.
+    fn begin(&mut self, indices: &[usize], choice: Choice, tokens: Option<&Array>) -> Result<Begun> {
+        let started = Instant::now();
+        let mut rows: Vec<&mut Sequence> = self
+            .sequences
+            .iter_mut()
+            .enumerate()
+            .filter(|(i, _)| indices.binary_search(i).is_ok())
+            .map(|(_, s)| s)
+            .collect();
+        let lasts = || Array::from_iter(rows.iter().flat_map(|s| s.last()).copied(), &[rows.len() as i32]);
+        let tokens_in = tokens.map_or_else(lasts, Array::clone);
+        let mut batch = Batch::of_tokens(tokens_in, rows.iter_mut().map(|s| &mut s.cache));
+        let output = self.loaded.model.forward(&mut batch, choice, Logits::Last)?;
+        drop(batch);
+        for sequence in &mut rows {
+            sequence.cache.truncate(sequence.cache.len() - 1);
+        }
+        let kept = total_kept(&output.kept)?;
+        let Some(logits) = output.logits else { unreachable!("logits were asked for") };
+        let rows: Vec<&Sequence> = rows.into_iter().map(|s| &*s).collect();
+        let drawing = Drawing::begin(logits, &rows, kept, usize::from(tokens.is_some()))?;
+        Ok(Begun { numbers: rows.iter().map(|s| s.number).collect(), choice, drawing, started })
+    }
+
+    /// Whether the pass after the next token is worth beginning before that token is known. A fallback makes it void,
+    /// which a GPU that waits for launches anyway can bear where fallbacks are few, and a CPU cannot.
+    fn goes_ahead(&self, indices: &[usize], choice: Choice) -> bool {
+        let sure = |policy: Policy| match policy {
+            Policy::Full | Policy::Little { .. } => true,
+            Policy::Mass { .. } => false,
+            Policy::Auto(_) if choice == Choice::All => true,
+            Policy::Mobile(_) | Policy::Auto(_) => {
+                choice != Choice::All
+                    && self.loaded.device == ComputeDevice::Gpu
+                    && self.auto.fallback_rate().is_some_and(|f| f < FEW_FALLBACKS)
+            }
+        };
+        let context = self.loaded.limits.context;
+        let row = |&i: &usize| sure(self.sequences[i].policy()) && self.sequences[i].looks_ahead(context);
+        self.loaded.model.is_lazy() && indices.iter().all(row)
     }
 
     /// Hands a token to its sequence and to whoever watches.
@@ -327,6 +395,7 @@ impl Scheduler {
     }
 
     fn fail(&mut self, rows: &[usize], error: &Error) {
+        self.ahead = None;
         for &index in rows.iter().rev() {
             let sequence = self.sequences.remove(index);
             self.ended.merge(&sequence.counters);

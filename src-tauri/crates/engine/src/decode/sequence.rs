@@ -36,6 +36,8 @@ pub(crate) struct Sequence {
     last_token: Instant,
     /// When a part of the prompt was last read, or the request came, in the scheduler's count.
     pub(crate) read_at: u64,
+    /// Tells it from every other sequence.
+    pub(crate) number: u64,
     pub(crate) finished: Option<FinishReason>,
     /// Why the answer cannot go on.
     failure: Option<Error>,
@@ -68,6 +70,7 @@ impl Sequence {
             first_token: None,
             last_token: now,
             read_at: 0,
+            number: 0,
             finished: None,
             failure: None,
         }
@@ -98,6 +101,13 @@ impl Sequence {
 
     pub(crate) fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// Whether the token after the next can be drawn before the next is known, and will be wanted.
+    pub(crate) fn looks_ahead(&self, context: usize) -> bool {
+        let free = self.guide.is_none() && self.request.forced.is_none() && self.request.logprobs.is_none();
+        let goes_on = self.generated() + 2 <= self.request.max_tokens && self.tokens.len() < context;
+        free && goes_on && self.request.sampling.repetition_penalty == 1.0
     }
 
     pub(crate) fn policy(&self) -> Policy {

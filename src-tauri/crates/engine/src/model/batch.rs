@@ -40,6 +40,12 @@ impl<'a> Batch<'a> {
         Self { tokens: Array::from_slice(&ids, &[ids.len() as i32]), segments }
     }
 
+    /// One token per sequence, uint32 of shape `[sequences]`, perhaps not computed yet.
+    pub(crate) fn of_tokens(tokens: Array, caches: impl IntoIterator<Item = &'a mut KvCache>) -> Self {
+        let segment = |(row, cache)| Segment { start: row as i32, tokens: 1, cache };
+        Self { tokens, segments: caches.into_iter().enumerate().map(segment).collect() }
+    }
+
     pub(crate) fn is_single_tokens(&self) -> bool {
         self.segments.iter().all(|s| s.tokens == 1)
     }

@@ -145,6 +145,11 @@ impl Model {
         KvCache::new(self.layers.len())
     }
 
+    /// Whether a pass can be prepared while another runs: streamed experts read the router's choice back in between.
+    pub(crate) fn is_lazy(&self) -> bool {
+        self.experts().is_none_or(|experts| matches!(experts, Experts::Resident(_)))
+    }
+
     /// Bytes of all weights.
     pub(crate) fn bytes(&self) -> usize {
         let layers: usize = self.layers.iter().map(Layer::bytes).sum();

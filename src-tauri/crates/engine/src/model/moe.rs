@@ -72,10 +72,10 @@ impl Moe {
         Ok(routed.add(shared.mlp.forward(x)?.multiply(gate)?)?)
     }
 
-    /// Softmax over all experts in float32, then the largest `k`; their weights are divided by their sum where the
-    /// family does so.
+    /// Softmax over all experts, summed in float32, then the largest `k`; their weights are divided by their sum where
+    /// the family does so.
     fn route(&self, x: &Array, choice: Choice) -> Result<Routing> {
-        let scores = softmax_axis(self.router.forward(x)?.as_type::<f32>()?, -1, None)?;
+        let scores = softmax_axis(self.router.forward(x)?, -1, true)?;
         let k = choice.experts(self.top_k);
         let experts = largest(&scores, k)?;
         let mut weights = scores.take_along_axis(&experts, -1)?;
