@@ -14,4 +14,4 @@ export APP TAURI_DRIVER
 locale=en_US.UTF-8
 # Without a window manager no window is ever in front, and WebKit draws none that is not.
 exec timeout --kill-after=5 120 env LC_ALL=$locale xvfb-run --auto-servernum --server-args='-screen 0 1280x900x24' \
-  dbus-run-session -- sh -c 'openbox & exec node --test --test-concurrency=1 tests/app/'
+  dbus-run-session -- sh -c 'openbox & exec node --test --test-concurrency=1 tests/app/app.test.mjs'
