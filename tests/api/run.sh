@@ -11,10 +11,11 @@ if [ "$(cat "$venv/stamp" 2>/dev/null)" != "$stamp" ]; then
   echo "$stamp" >"$venv/stamp"
 fi
 cargo build --quiet -p mobile-cli
-log=$(mktemp)
-target/debug/mobile serve --port 0 --policy full 2>"$log" &
+home=$(mktemp -d) # its own, lest the settings of whoever runs this take part
+log=$home/log
+MOBILE_HOME=$home target/debug/mobile serve --port 0 --policy full 2>"$log" &
 server=$!
-trap 'kill $server 2>/dev/null; wait $server 2>/dev/null; rm -f "$log"' EXIT
+trap 'kill $server 2>/dev/null; wait $server 2>/dev/null; rm -rf "$home"' EXIT
 for _ in $(seq 100); do grep -qx ready "$log" && break; sleep 0.1; done
 MOBILE_URL=$(grep -m 1 '^http://' "$log") || { cat "$log" >&2; exit 1; }
 export MOBILE_URL MOBILE_FUZZ=${MOBILE_FUZZ:-10}

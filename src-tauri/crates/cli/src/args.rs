@@ -8,7 +8,7 @@ use mobile_engine::{Bits, Compute, DEFAULT_GAMMA, Mobile, ModelInfo, Policy, Pre
 
 pub(crate) use self::library::{ImportArgs, InfoArgs, ListArgs, PullArgs, RemoveArgs};
 pub(crate) use self::measuring::{BenchArgs, CalibrateArgs, EvalArgs};
-pub(crate) use self::serving::ServeArgs;
+pub(crate) use self::serving::{LogFormat, ServeArgs};
 use crate::calibration;
 use crate::error::EXIT_CODES;
 

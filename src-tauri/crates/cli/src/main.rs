@@ -12,10 +12,12 @@ mod eval;
 mod generate;
 mod interrupt;
 mod library;
+mod logs;
 mod model;
 mod numbers;
 mod plot;
 mod serve;
+mod settings;
 mod table;
 
 use std::process::ExitCode;
@@ -34,7 +36,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
-        Command::Serve(args) => serve::run(&args),
+        Command::Serve(_) => serve::run(),
         Command::List(args) => library::list(&args),
         Command::Info(args) => library::info(&args),
         Command::Pull(args) => library::pull(&args),

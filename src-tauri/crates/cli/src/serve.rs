@@ -1,17 +1,22 @@
 //! `mobile serve`: the endpoint, until Ctrl-C or a termination signal.
 
+use std::io::{IsTerminal as _, stderr};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Mutex;
 
 use mobile_engine::{ComputeDevice, LoadOptions, mlx_version};
 use mobile_models::{Library, Machine, Mlx};
 use mobile_service::{ModelSlot, ModelState, Service, ServiceConfig};
+use tracing_subscriber::EnvFilter;
 
-use crate::args::ServeArgs;
+use crate::args::{LogFormat, ServeArgs};
 use crate::error::Failure;
 use crate::model::{self, home};
+use crate::{logs, settings};
 
-pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
-    logs(args.json_logs);
+pub(crate) fn run() -> Result<(), Failure> {
+    let args = &settings::serve()?;
+    start_logs(args)?;
     let folder = model::folder(&args.model)?;
     let config = config(args)?;
     let slot = ModelSlot::new();
@@ -19,8 +24,13 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     runtime.block_on(async {
         let handle = Service::new(config, slot.clone()).start().await.map_err(|e| Failure::Other(e.to_string()))?;
         eprintln!("http://{}", handle.address());
-        let options =
-            LoadOptions { compute: args.model.compute(), quantize: args.model.quantize(), ..LoadOptions::new(folder) };
+        let options = LoadOptions {
+            compute: args.model.compute(),
+            quantize: args.model.quantize(),
+            max_sequences: args.max_sequences.into(),
+            queue: args.queue.into(),
+            ..LoadOptions::new(folder)
+        };
         let loading = slot.clone();
         let loaded = tokio::task::spawn_blocking(move || loading.load(options)).await;
         let ended = match loaded {
@@ -90,9 +100,21 @@ async fn stop_signal() {
     }
 }
 
-/// Log lines on standard error; `RUST_LOG` says how much.
-fn logs(json: bool) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if json { lines.json().init() } else { lines.init() }
+/// Log lines on standard error or in a folder.
+fn start_logs(args: &ServeArgs) -> Result<(), Failure> {
+    let wrong = |e| Failure::Input(format!("--log-level {:?}: {e}", args.log_level));
+    let filter = EnvFilter::builder().parse(&args.log_level).map_err(wrong)?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter);
+    let json = args.log_format == LogFormat::Json;
+    match &args.log_folder {
+        Some(folder) => {
+            let lines = lines.with_ansi(false).with_writer(Mutex::new(logs::appender(folder)?));
+            if json { lines.json().init() } else { lines.init() }
+        }
+        None => {
+            let lines = lines.with_ansi(stderr().is_terminal()).with_writer(stderr);
+            if json { lines.json().init() } else { lines.init() }
+        }
+    }
+    Ok(())
 }
