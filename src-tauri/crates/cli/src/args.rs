@@ -8,12 +8,14 @@ use mobile_engine::{Bits, Compute, DEFAULT_GAMMA, Mobile, ModelInfo, Policy, Pre
 
 pub(crate) use self::library::{ImportArgs, InfoArgs, ListArgs, PullArgs, RemoveArgs};
 pub(crate) use self::measuring::{BenchArgs, CalibrateArgs, EvalArgs};
+pub(crate) use self::service::{InstallArgs, LogsArgs, ServiceArgs, ServiceCommand};
 pub(crate) use self::serving::{LogFormat, ServeArgs};
 use crate::calibration;
 use crate::error::EXIT_CODES;
 
 mod library;
 mod measuring;
+mod service;
 mod serving;
 
 /// Mixture-of-Experts models with big and little experts.
@@ -41,6 +43,8 @@ pub(crate) enum Command {
     Calibrate(CalibrateArgs),
     /// Answer over HTTP: OpenAI's routes and the federation's.
     Serve(ServeArgs),
+    /// Keep the endpoint running whenever you are logged in.
+    Service(ServiceArgs),
     /// List the models on this machine, or those that can be had.
     List(ListArgs),
     /// Show what a model is and whether it fits this machine.

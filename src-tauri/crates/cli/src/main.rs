@@ -17,6 +17,7 @@ mod model;
 mod numbers;
 mod plot;
 mod serve;
+mod service;
 mod settings;
 mod table;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Serve(_) => serve::run(),
+        Command::Service(args) => service::run(&args),
         Command::List(args) => library::list(&args),
         Command::Info(args) => library::info(&args),
         Command::Pull(args) => library::pull(&args),

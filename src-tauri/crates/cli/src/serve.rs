@@ -17,6 +17,7 @@ use crate::{logs, settings};
 pub(crate) fn run() -> Result<(), Failure> {
     let args = &settings::serve()?;
     start_logs(args)?;
+    check(args)?;
     let folder = model::folder(&args.model)?;
     let config = config(args)?;
     let slot = ModelSlot::new();
@@ -62,12 +63,11 @@ fn set_policy(slot: &ModelSlot, args: &ServeArgs) -> Result<(), Failure> {
 }
 
 fn config(args: &ServeArgs) -> Result<ServiceConfig, Failure> {
-    let host = args.host.unwrap_or_else(|| if args.lan { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST }.into());
     let device = ComputeDevice::detect().map_err(|e| Failure::Other(e.to_string()))?;
     let mlx = Mlx { version: mlx_version(), device: device.name().to_owned() };
     let machine = Machine::assess(Library::open(home()?).cache(), Some(mlx));
     let config = ServiceConfig {
-        address: SocketAddr::new(host, args.port),
+        address: address(args),
         require_key: !args.no_key,
         hosts: args.allow_host.clone(),
         origins: args.allow_origin.clone(),
@@ -77,14 +77,26 @@ fn config(args: &ServeArgs) -> Result<ServiceConfig, Failure> {
     for (n, key) in args.keys.iter().enumerate() {
         config.keys.add(&format!("key {}", n + 1), key).map_err(|e| Failure::Input(e.to_string()))?;
     }
-    if config.is_lan() && config.require_key && args.keys.is_empty() {
+    Ok(config)
+}
+
+/// Whether the endpoint could start: there is a model, and the network finds no open door.
+pub(crate) fn check(args: &ServeArgs) -> Result<(), Failure> {
+    model::folder(&args.model)?;
+    let lan = !address(args).ip().is_loopback();
+    if lan && !args.no_key && args.keys.is_empty() {
         return Err(Failure::Input(
             "the network would reach the endpoint: give it a key with --key SECRET (or MOBILE_KEY), or let everybody \
              in with --no-key"
                 .to_owned(),
         ));
     }
-    Ok(config)
+    Ok(())
+}
+
+fn address(args: &ServeArgs) -> SocketAddr {
+    let host = args.host.unwrap_or_else(|| if args.lan { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST }.into());
+    SocketAddr::new(host, args.port)
 }
 
 /// Resolves on Ctrl-C and on SIGTERM, with which launchd and systemd stop a service.
@@ -108,6 +120,7 @@ fn start_logs(args: &ServeArgs) -> Result<(), Failure> {
     let json = args.log_format == LogFormat::Json;
     match &args.log_folder {
         Some(folder) => {
+            logs::bound_standard_error();
             let lines = lines.with_ansi(false).with_writer(Mutex::new(logs::appender(folder)?));
             if json { lines.json().init() } else { lines.init() }
         }

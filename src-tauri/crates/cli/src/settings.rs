@@ -24,6 +24,12 @@ pub(crate) fn serve() -> Result<ServeArgs, Failure> {
     complete(std::env::args_os().collect())
 }
 
+/// As [`serve`], for a service that is started with this file, or with none named.
+pub(crate) fn of_file(config: Option<&Path>) -> Result<ServeArgs, Failure> {
+    let named = config.map(|path| [OsString::from("--config"), path.into()]);
+    complete(["mobile", "serve"].map(OsString::from).into_iter().chain(named.into_iter().flatten()).collect())
+}
+
 fn complete(line: Vec<OsString>) -> Result<ServeArgs, Failure> {
     let refused = |error: clap::Error| Failure::Input(first_sentence(&error));
     let matches = Args::command().try_get_matches_from(&line).map_err(refused)?;
