@@ -9,7 +9,7 @@ use mobile_engine::{Bits, Compute, DEFAULT_GAMMA, Mobile, ModelInfo, Policy, Pre
 pub(crate) use self::library::{ImportArgs, InfoArgs, ListArgs, PullArgs, RemoveArgs};
 pub(crate) use self::measuring::{BenchArgs, CalibrateArgs, EvalArgs};
 pub(crate) use self::service::{InstallArgs, LogsArgs, ServiceArgs, ServiceCommand};
-pub(crate) use self::serving::{LogFormat, ServeArgs};
+pub(crate) use self::serving::{LogFormat, NodesArgs, ServeArgs};
 use crate::calibration;
 use crate::error::EXIT_CODES;
 
@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Calibrate(CalibrateArgs),
     /// Answer over HTTP: OpenAI's routes and the federation's.
     Serve(ServeArgs),
+    /// List the endpoints that announce themselves on this network.
+    Nodes(NodesArgs),
     /// Keep the endpoint running whenever you are logged in.
     Service(ServiceArgs),
     /// List the models on this machine, or those that can be had.

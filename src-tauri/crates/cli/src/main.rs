@@ -14,6 +14,7 @@ mod interrupt;
 mod library;
 mod logs;
 mod model;
+mod nodes;
 mod numbers;
 mod plot;
 mod serve;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Serve(_) => serve::run(),
+        Command::Nodes(args) => nodes::run(&args),
         Command::Service(args) => service::run(&args),
         Command::List(args) => library::list(&args),
         Command::Info(args) => library::info(&args),

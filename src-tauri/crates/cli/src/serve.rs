@@ -71,6 +71,7 @@ fn config(args: &ServeArgs) -> Result<ServiceConfig, Failure> {
         require_key: !args.no_key,
         hosts: args.allow_host.clone(),
         origins: args.allow_origin.clone(),
+        announce: args.announce.or(args.no_announce.then_some(false)),
         hardware: serde_json::to_value(machine).map_err(|e| Failure::Other(e.to_string()))?,
         ..ServiceConfig::default()
     };

@@ -114,3 +114,30 @@ fn log_lines_hold_no_prompt_no_key_and_no_path() {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
 }
+
+#[test]
+fn announced_endpoints_are_listed() {
+    let home = tempfile::tempdir().expect("a folder");
+    let flags = ["--lan", "--no-key", "--port", "0"];
+    let server = start(command(home.path()).args(flags));
+    let silent = start(command(home.path()).args(flags).arg("--no-announce"));
+    let port = |server: &Server| server.address.rsplit(':').next().and_then(|p| p.parse::<u64>().ok()).expect("a port");
+    let nodes = |arguments: &[&str]| {
+        let output = Command::new(assert_cmd::cargo::cargo_bin!("mobile")).arg("nodes").args(arguments).output();
+        let output = output.expect("ran");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let found: Vec<Value> = serde_json::from_str(&nodes(&["--json", "--seconds", "4"])).expect("JSON");
+    let ours = |port: u64| found.iter().find(|node| node["port"] == port);
+    assert!(ours(port(&silent)).is_none(), "{found:?}");
+    match ours(port(&server)) {
+        Some(node) => {
+            assert_eq!((&node["model"], &node["load"], &node["max"]), (&"olmoe-tiny".into(), &0.into(), &32.into()));
+            assert!(node["addresses"].as_array().is_some_and(|a| !a.is_empty()), "{node}");
+            assert!(nodes(&["--seconds", "4"]).contains("olmoe-tiny"), "in the table too");
+        }
+        // Whether nodes find each other where they can is the service's own test.
+        None => eprintln!("skipped: no announcement came back, so this network carries no multicast"),
+    }
+}

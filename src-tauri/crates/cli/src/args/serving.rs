@@ -55,6 +55,13 @@ pub(crate) struct ServeArgs {
     /// A web origin whose pages may use the endpoint, as in https://example.org.
     #[arg(long, env = "MOBILE_ALLOW_ORIGIN", value_delimiter = ',')]
     pub(crate) allow_origin: Vec<String>,
+    /// Announce the endpoint by Bonjour, for `mobile nodes` to find; done by default where the network can reach it.
+    #[arg(long, env = "MOBILE_ANNOUNCE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true, conflicts_with = "no_announce")]
+    pub(crate) announce: Option<bool>,
+    /// Do not announce the endpoint.
+    #[arg(long, conflicts_with = "announce")]
+    pub(crate) no_announce: bool,
     /// Requests decoded together at most.
     #[arg(long, env = "MOBILE_MAX_SEQUENCES", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) max_sequences: u16,
@@ -82,4 +89,20 @@ pub(crate) enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// `mobile nodes`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct NodesArgs {
+    /// How long to look.
+    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// Print one JSON array.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let valid = |s: &f64| (0.0..=3600.0).contains(s);
+    text.parse().ok().filter(valid).ok_or_else(|| "must be a number of seconds, 3600 at most".to_owned())
 }
