@@ -48,11 +48,13 @@ async fn try_announce(app: &App, address: SocketAddr) -> Result<(), mdns_sd::Err
         daemon.disable_interface(vec![IfKind::LoopbackV4, IfKind::LoopbackV6])?;
     }
     let mut told = None;
+    let mut times = 0;
     loop {
         let news = News::of(app);
         if told.as_ref() != Some(&news) {
-            daemon.register(record(&app.names[1], address, &news)?)?;
+            daemon.register(record(&app.names[1], address, &news, times)?)?;
             told = Some(news);
+            times += 1;
         }
         tokio::select! {
             () = app.phases.closing.cancelled() => break,
@@ -65,7 +67,7 @@ async fn try_announce(app: &App, address: SocketAddr) -> Result<(), mdns_sd::Err
     daemon.shutdown().map(drop)
 }
 
-fn record(host: &str, address: SocketAddr, news: &News) -> Result<ServiceInfo, mdns_sd::Error> {
+fn record(host: &str, address: SocketAddr, news: &News, times: u64) -> Result<ServiceInfo, mdns_sd::Error> {
     let port = address.port();
     let any = address.ip().is_unspecified();
     let ip = if any { String::new() } else { address.ip().to_string() };
@@ -75,7 +77,7 @@ fn record(host: &str, address: SocketAddr, news: &News) -> Result<ServiceInfo, m
         &format!("{}.", host_name(host, port)),
         ip.as_str(),
         port,
-        &news.texts()[..],
+        &news.texts(times)[..],
     )?;
     Ok(if any { info.enable_addr_auto() } else { info })
 }
@@ -92,8 +94,11 @@ impl News {
         }
     }
 
-    fn texts(&self) -> Vec<(&'static str, String)> {
+    /// The TXT record. `update` counts, because a listener that still holds an earlier record of the same words would
+    /// take this one for the old one.
+    fn texts(&self, times: u64) -> Vec<(&'static str, String)> {
         let mut texts = vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("load", self.load.to_string())];
+        texts.push(("update", times.to_string()));
         texts.extend(self.model.as_ref().map(|model| ("model", shortened(model, LONGEST_TEXT - "model=".len()))));
         texts.extend(self.max.map(|max| ("max", max.to_string())));
         texts
@@ -125,12 +130,13 @@ mod tests {
     #[test]
     fn a_record_says_who_and_how_busy_within_dns_limits() {
         let news = News { model: Some("é".repeat(200)), load: 3, max: Some(32) };
-        let info = record(&"h".repeat(200), ([127, 0, 0, 1], 8100).into(), &news).expect("a record");
+        let info = record(&"h".repeat(200), ([127, 0, 0, 1], 8100).into(), &news, 7).expect("a record");
         let label = info.get_fullname().strip_suffix(&format!(".{SERVICE}")).expect("our type");
         assert!(label.len() <= 63 && label.ends_with("-8100"), "{label}");
         assert!(info.get_hostname().split('.').all(|label| label.len() <= 63));
         let text = |key| info.get_property_val_str(key).expect(key);
         assert_eq!((text("load"), text("max"), text("version")), ("3", "32", env!("CARGO_PKG_VERSION")));
+        assert_eq!(text("update"), "7");
         assert_eq!(text("model"), "é".repeat(124));
         assert_eq!(instance("studio-1", DEFAULT_PORT), "studio-1");
     }
