@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The official clients against `mobile serve` with the embedded model. Ends by itself after five minutes.
+# The official clients against `mobile serve` with the embedded model. Ends by itself after eight minutes.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 venv=$PWD/target/api-venv
@@ -11,14 +11,15 @@ if [ "$(cat "$venv/stamp" 2>/dev/null)" != "$stamp" ]; then
   echo "$stamp" >"$venv/stamp"
 fi
 cargo build --quiet -p mobile-cli
-log=$(mktemp)
-target/debug/mobile serve --port 0 --policy full 2>"$log" &
+home=$(mktemp -d) # its own, lest the settings of whoever runs this take part
+log=$home/log
+MOBILE_HOME=$home target/debug/mobile serve --port 0 --policy full 2>"$log" &
 server=$!
-trap 'kill $server 2>/dev/null; wait $server 2>/dev/null; rm -f "$log"' EXIT
+trap 'kill $server 2>/dev/null; wait $server 2>/dev/null; rm -rf "$home"' EXIT
 for _ in $(seq 100); do grep -qx ready "$log" && break; sleep 0.1; done
 MOBILE_URL=$(grep -m 1 '^http://' "$log") || { cat "$log" >&2; exit 1; }
-export MOBILE_URL MOBILE_FUZZ=${MOBILE_FUZZ:-10}
+export MOBILE_URL MOBILE_PID=$server MOBILE_FUZZ=${MOBILE_FUZZ:-10}
 "$venv/bin/python" - tests/api <<'PY'
 import subprocess, sys
-sys.exit(subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", sys.argv[1]], timeout=300).returncode)
+sys.exit(subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", sys.argv[1]], timeout=480).returncode)
 PY

@@ -8,13 +8,15 @@ use mobile_engine::{Bits, Compute, DEFAULT_GAMMA, Mobile, ModelInfo, Policy, Pre
 
 pub(crate) use self::library::{ImportArgs, InfoArgs, ListArgs, PullArgs, RemoveArgs};
 pub(crate) use self::measuring::{BenchArgs, CalibrateArgs, EvalArgs};
-pub(crate) use self::serving::ServeArgs;
+pub(crate) use self::service::{InstallArgs, LogsArgs, ServiceArgs, ServiceCommand};
+pub(crate) use self::serving::{LogFormat, NodesArgs, ServeArgs};
 use crate::calibration;
 use crate::error::EXIT_CODES;
 use crate::experts::MemoryArg;
 
 mod library;
 mod measuring;
+mod service;
 mod serving;
 
 /// Mixture-of-Experts models with big and little experts.
@@ -42,6 +44,10 @@ pub(crate) enum Command {
     Calibrate(CalibrateArgs),
     /// Answer over HTTP: OpenAI's routes and the federation's.
     Serve(ServeArgs),
+    /// List the endpoints that announce themselves on this network.
+    Nodes(NodesArgs),
+    /// Keep the endpoint running whenever you are logged in.
+    Service(ServiceArgs),
     /// List the models on this machine, or those that can be had.
     List(ListArgs),
     /// Show what a model is and whether it fits this machine.

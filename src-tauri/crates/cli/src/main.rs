@@ -13,10 +13,14 @@ mod experts;
 mod generate;
 mod interrupt;
 mod library;
+mod logs;
 mod model;
+mod nodes;
 mod numbers;
 mod plot;
 mod serve;
+mod service;
+mod settings;
 mod table;
 
 use std::process::ExitCode;
@@ -35,7 +39,9 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
-        Command::Serve(args) => serve::run(&args),
+        Command::Serve(_) => serve::run(),
+        Command::Nodes(args) => nodes::run(&args),
+        Command::Service(args) => service::run(&args),
         Command::List(args) => library::list(&args),
         Command::Info(args) => library::info(&args),
         Command::Pull(args) => library::pull(&args),

@@ -1,18 +1,28 @@
 //! `mobile serve`: the endpoint, until Ctrl-C or a termination signal.
 
+use std::io::{IsTerminal as _, stderr};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Mutex;
 
-use mobile_engine::{ComputeDevice, mlx_version};
+use mobile_engine::{ComputeDevice, LoadOptions, mlx_version};
 use mobile_models::{Library, Machine, Mlx};
 use mobile_service::{ModelSlot, ModelState, Service, ServiceConfig};
+use tracing_subscriber::EnvFilter;
 
-use crate::args::ServeArgs;
+use crate::args::{LogFormat, ServeArgs};
 use crate::error::Failure;
 use crate::model::{self, home};
+use crate::{logs, settings};
 
-pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
-    logs(args.json_logs);
-    let options = model::options(&args.model)?;
+pub(crate) fn run() -> Result<(), Failure> {
+    let args = &settings::serve()?;
+    start_logs(args)?;
+    check(args)?;
+    let options = LoadOptions {
+        max_sequences: args.max_sequences.into(),
+        queue: args.queue.into(),
+        ..model::options(&args.model)?
+    };
     let config = config(args)?;
     let slot = ModelSlot::new();
     let runtime = tokio::runtime::Runtime::new().map_err(|e| Failure::Other(format!("cannot start: {e}")))?;
@@ -50,29 +60,41 @@ fn set_policy(slot: &ModelSlot, args: &ServeArgs) -> Result<(), Failure> {
 }
 
 fn config(args: &ServeArgs) -> Result<ServiceConfig, Failure> {
-    let host = args.host.unwrap_or_else(|| if args.lan { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST }.into());
     let device = ComputeDevice::detect().map_err(|e| Failure::Other(e.to_string()))?;
     let mlx = Mlx { version: mlx_version(), device: device.name().to_owned() };
     let machine = Machine::assess(Library::open(home()?).cache(), Some(mlx));
     let config = ServiceConfig {
-        address: SocketAddr::new(host, args.port),
+        address: address(args),
         require_key: !args.no_key,
         hosts: args.allow_host.clone(),
         origins: args.allow_origin.clone(),
+        announce: args.announce.or(args.no_announce.then_some(false)),
         hardware: serde_json::to_value(machine).map_err(|e| Failure::Other(e.to_string()))?,
         ..ServiceConfig::default()
     };
     for (n, key) in args.keys.iter().enumerate() {
         config.keys.add(&format!("key {}", n + 1), key).map_err(|e| Failure::Input(e.to_string()))?;
     }
-    if config.is_lan() && config.require_key && args.keys.is_empty() {
+    Ok(config)
+}
+
+/// Whether the endpoint could start: there is a model, and the network finds no open door.
+pub(crate) fn check(args: &ServeArgs) -> Result<(), Failure> {
+    model::folder(&args.model)?;
+    let lan = !address(args).ip().is_loopback();
+    if lan && !args.no_key && args.keys.is_empty() {
         return Err(Failure::Input(
             "the network would reach the endpoint: give it a key with --key SECRET (or MOBILE_KEY), or let everybody \
              in with --no-key"
                 .to_owned(),
         ));
     }
-    Ok(config)
+    Ok(())
+}
+
+fn address(args: &ServeArgs) -> SocketAddr {
+    let host = args.host.unwrap_or_else(|| if args.lan { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST }.into());
+    SocketAddr::new(host, args.port)
 }
 
 /// Resolves on Ctrl-C and on SIGTERM, with which launchd and systemd stop a service.
@@ -88,9 +110,22 @@ async fn stop_signal() {
     }
 }
 
-/// Log lines on standard error; `RUST_LOG` says how much.
-fn logs(json: bool) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if json { lines.json().init() } else { lines.init() }
+/// Log lines on standard error or in a folder.
+fn start_logs(args: &ServeArgs) -> Result<(), Failure> {
+    let wrong = |e| Failure::Input(format!("--log-level {:?}: {e}", args.log_level));
+    let filter = EnvFilter::builder().parse(&args.log_level).map_err(wrong)?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter);
+    let json = args.log_format == LogFormat::Json;
+    match &args.log_folder {
+        Some(folder) => {
+            logs::bound_standard_error();
+            let lines = lines.with_ansi(false).with_writer(Mutex::new(logs::appender(folder)?));
+            if json { lines.json().init() } else { lines.init() }
+        }
+        None => {
+            let lines = lines.with_ansi(stderr().is_terminal()).with_writer(stderr);
+            if json { lines.json().init() } else { lines.init() }
+        }
+    }
+    Ok(())
 }

@@ -234,8 +234,10 @@ fn a_pull_without_a_network_says_what_to_do() {
 fn the_endpoint_answers_and_ends_cleanly() {
     use std::io::{BufRead as _, BufReader, Read as _, Write as _};
     use std::process::Stdio;
+    let home = tempfile::tempdir().expect("a folder");
     let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("mobile"))
         .args(["serve", "--port", "0", "--policy", "full"])
+        .env("MOBILE_HOME", home.path())
         .stderr(Stdio::piped())
         .spawn()
         .expect("started");
@@ -262,6 +264,7 @@ fn the_endpoint_answers_and_ends_cleanly() {
 
 #[test]
 fn the_network_is_not_let_in_without_a_key() {
-    let (code, _, err) = output(mobile().args(["serve", "--lan", "--port", "0"]));
+    let home = tempfile::tempdir().expect("a folder");
+    let (code, _, err) = output(mobile().env("MOBILE_HOME", home.path()).args(["serve", "--lan", "--port", "0"]));
     assert!(code == 2 && err.contains("--key"), "{err}");
 }

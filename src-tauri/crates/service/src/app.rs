@@ -9,6 +9,7 @@ use mobile_engine::{ComputeDevice, Constraint, Engine};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::announce;
 use crate::config::ServiceConfig;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
@@ -30,7 +31,7 @@ pub(crate) struct App {
     pub(crate) phases: Phases,
     pub(crate) started: Instant,
     pub(crate) device: Option<ComputeDevice>,
-    /// The machine's own names.
+    /// The machine's own names; the second is the short one.
     pub(crate) names: Vec<String>,
     /// Keeps tokenizing from taking every core.
     tokenizing: Semaphore,
@@ -52,7 +53,8 @@ impl App {
     pub(crate) fn new(config: ServiceConfig, slot: ModelSlot) -> Self {
         let name = gethostname::gethostname().to_string_lossy().to_lowercase();
         let short = name.split('.').next().unwrap_or(&name);
-        let names = vec![name.clone(), short.to_owned(), format!("{short}.local"), format!("{short}.lan")];
+        let announced = announce::host_name(short, config.address.port());
+        let names = vec![name.clone(), short.to_owned(), format!("{short}.local"), format!("{short}.lan"), announced];
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Self {
             config,

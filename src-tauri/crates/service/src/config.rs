@@ -24,6 +24,8 @@ pub struct ServiceConfig {
     pub hosts: Vec<String>,
     /// Web origins (`https://example.org`) whose pages may use the service, besides loopback and the app's own.
     pub origins: Vec<String>,
+    /// Whether to announce the service by Bonjour; by default where the network can reach it.
+    pub announce: Option<bool>,
     /// What `/v1/hardware` says.
     pub hardware: Value,
     /// Bounds.
@@ -38,6 +40,7 @@ impl Default for ServiceConfig {
             keys: Keys::default(),
             hosts: Vec::new(),
             origins: Vec::new(),
+            announce: None,
             hardware: Value::Object(serde_json::Map::new()),
             limits: Limits::default(),
         }
@@ -55,6 +58,12 @@ impl ServiceConfig {
     #[must_use]
     pub fn is_lan(&self) -> bool {
         !is_loopback(self.address.ip())
+    }
+
+    /// Whether the service is announced.
+    #[must_use]
+    pub fn is_announced(&self) -> bool {
+        self.announce.unwrap_or_else(|| self.is_lan())
     }
 }
 

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod announce;
 mod answer;
 mod app;
 mod clock;
@@ -11,6 +12,7 @@ mod guard;
 mod ids;
 mod keys;
 mod metrics;
+mod nodes;
 mod openai;
 mod options;
 mod routes;
@@ -19,5 +21,6 @@ mod slot;
 
 pub use config::{DEFAULT_PORT, Limits, ServiceConfig};
 pub use keys::{KeyError, Keys, StoredKey};
+pub use nodes::{BrowseError, Node, Nodes};
 pub use server::{Connected, Handle, ServeError, Service};
 pub use slot::{ModelSlot, ModelState, ReadyModel};

@@ -18,6 +18,7 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use crate::announce::announce;
 use crate::app::{App, Shared};
 use crate::config::ServiceConfig;
 use crate::routes;
@@ -153,6 +154,10 @@ impl Handle {
 }
 
 async fn run(listener: TcpListener, app: Shared) {
+    let announced = listener.local_addr().ok().filter(|_| app.config.is_announced()).map(|address| {
+        let app = Arc::clone(&app);
+        tokio::spawn(async move { announce(&app, address).await })
+    });
     let router = routes::router(&app);
     let connections = TaskTracker::new();
     let places = Arc::new(Semaphore::new(app.config.limits.connections));
@@ -185,6 +190,9 @@ async fn run(listener: TcpListener, app: Shared) {
         }
     }
     drop(listener);
+    if let Some(announced) = announced {
+        let _ = announced.await;
+    }
     connections.close();
     let _ = tokio::time::timeout(app.config.limits.grace, connections.wait()).await;
     app.phases.ending.cancel();

@@ -335,3 +335,134 @@ fn own_address() -> Option<std::net::IpAddr> {
     socket.connect("192.0.2.1:9").ok()?;
     socket.local_addr().ok().map(|a| a.ip()).filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
 }
+
+/// The refusals a client may meet, each with its whole message: people read them, and gateways match them.
+#[test]
+fn the_table_of_refusals() {
+    const JSON: Option<&str> = Some("application/json");
+    within_a_minute(async {
+        let mut c = config();
+        c.address = ([0, 0, 0, 0], 0).into();
+        c.announce = Some(false);
+        c.limits.body_bytes = 4096;
+        let secret = c.keys.create("gateway").expect("a key");
+        let s = start(c).await;
+        s.slot.set_ready(common::engine(true, |_| {}));
+        let port = s.handle.address().port();
+        let local = format!("http://127.0.0.1:{port}");
+        let key_wanted = "this service asks peers from the network for a key: send Authorization: Bearer KEY with a key \
+                          that its owner gave you";
+        let post = |path: &str, body: Value| s.client.post(format!("{local}{path}")).json(&body);
+        let generate = |body: Value| post("/generate", body);
+        let raw = |kind: Option<&str>, body: String| {
+            let request = s.client.post(format!("{local}/generate")).body(body);
+            kind.into_iter().fold(request, |request, kind| request.header("content-type", kind))
+        };
+        let mut rows = vec![
+            (
+                "wrong Host",
+                generate(json!({"prompt": "a"})).header("host", "evil.example"),
+                421,
+                "host_not_allowed",
+                "the Host header names no host of this service: use its address, or have its owner add the name",
+            ),
+            (
+                "foreign Origin",
+                generate(json!({"prompt": "a"})).header("origin", "https://evil.example"),
+                403,
+                "origin_not_allowed",
+                "pages of this origin may not use the service: have its owner add the origin",
+            ),
+            (
+                "too large",
+                generate(json!({"prompt": "a".repeat(5000)})),
+                413,
+                "body_too_large",
+                "the body is larger than the 4096 bytes this service takes",
+            ),
+            (
+                "too long",
+                generate(json!({"prompt": "a b ".repeat(500), "raw": true})),
+                400,
+                "context_length_exceeded",
+                "the prompt has 2000 tokens and the model's context holds 128: shorten the prompt by 1872 tokens",
+            ),
+            (
+                "unknown model",
+                generate(json!({"prompt": "a", "model": "gpt-4"})),
+                404,
+                "model_not_found",
+                "the model \"gpt-4\" is not loaded here; this service answers as \"org/micro\"",
+            ),
+            (
+                "unknown field",
+                generate(json!({"prompt": "a", "tempreature": 1})),
+                400,
+                "unknown_parameter",
+                "unknown field tempreature: see /docs for the fields of this route",
+            ),
+            (
+                "unknown field value",
+                generate(json!({"prompt": "a", "policy": "half"})),
+                400,
+                "invalid_type",
+                "policy: must be full, little, mobile or auto, or an object with one of them or mass as its kind and the \
+                 parameters of that kind",
+            ),
+            (
+                "value out of range",
+                generate(json!({"prompt": "a", "temperature": 3})),
+                400,
+                "invalid_value",
+                "temperature: must be from 0 to 2, found 3",
+            ),
+            ("missing field", generate(json!({})), 400, "missing_required_parameter", "the field prompt is required"),
+            (
+                "bad JSON",
+                raw(JSON, "{\"prompt\": ".to_owned()),
+                400,
+                "invalid_json",
+                "the body is not valid JSON: EOF while parsing a value at line 1 column 11",
+            ),
+            (
+                "not JSON",
+                raw(None, "prompt=a".to_owned()),
+                415,
+                "unsupported_media_type",
+                "send the body as JSON, with the header Content-Type: application/json",
+            ),
+            (
+                "method",
+                s.client.get(format!("{local}/generate")),
+                405,
+                "method_not_allowed",
+                "this route does not know the method: see the Allow header and /docs",
+            ),
+            (
+                "unknown route",
+                s.client.get(format!("{local}/v2")),
+                404,
+                "unknown_url",
+                "there is no such route: see /docs for those there are",
+            ),
+        ];
+        match own_address() {
+            Some(ip) => {
+                let models = || s.client.get(format!("http://{ip}:{port}/v1/models"));
+                rows.push(("no key", models(), 401, "invalid_api_key", key_wanted));
+                let wrong = models().bearer_auth(format!("{secret}x"));
+                rows.push(("wrong key", wrong, 401, "invalid_api_key", key_wanted));
+                assert_eq!(models().bearer_auth(&secret).send().await.expect("an answer").status(), 200);
+            }
+            None => eprintln!("keys are not tried: this machine has no address but loopback"),
+        }
+        for (what, request, status, code, message) in rows {
+            let response = request.send().await.unwrap_or_else(|e| panic!("{what}: {e}"));
+            let found = response.status().as_u16();
+            let body: Value = response.json().await.unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert_eq!((found, &body["error"]["code"]), (status, &json!(code)), "{what}: {body}");
+            assert_eq!(body["error"]["message"], message, "{what}");
+            refusal(found, &body);
+        }
+    });
+}
