@@ -1,9 +1,11 @@
 //! Bodies to typed requests, with refusals that name the field.
 
-use axum::body::Bytes;
+use std::time::Duration;
+
+use axum::body::BodyDataStream;
 use axum::extract::{FromRequest, Request};
-use axum::http::StatusCode;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderMap};
+use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -32,17 +34,42 @@ impl<T: Body> FromRequest<Shared> for Json<T> {
         let limits = app.config.limits;
         let length = request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
         if length.is_some_and(|length| length > limits.body_bytes) {
+            if !request.headers().contains_key(EXPECT) {
+                read_on(request.into_body().into_data_stream(), limits.body_bytes).await;
+            }
             return Err(ApiError::body_too_large(limits.body_bytes));
         }
-        let bytes = tokio::time::timeout(limits.body_time, Bytes::from_request(request, app))
+        let parts = request.into_body().into_data_stream();
+        let bytes = tokio::time::timeout(limits.body_time, collect(parts, limits.body_bytes))
             .await
-            .map_err(|_| ApiError::body_too_slow())?
-            .map_err(|rejection| match rejection.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => ApiError::body_too_large(limits.body_bytes),
-                _ => ApiError::body_unreadable(),
-            })?;
+            .map_err(|_| ApiError::body_too_slow())??;
         parse(&bytes)
     }
+}
+
+async fn collect(mut parts: BodyDataStream, limit: usize) -> Result<Vec<u8>, ApiError> {
+    let mut bytes = Vec::new();
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|_| ApiError::body_unreadable())?;
+        if bytes.len() + part.len() > limit {
+            read_on(parts, limit).await;
+            return Err(ApiError::body_too_large(limit));
+        }
+        bytes.extend_from_slice(&part);
+    }
+    Ok(bytes)
+}
+
+/// Reads a body that is too large for a moment longer: a client that still writes when its connection is closed loses
+/// the refusal.
+async fn read_on(mut parts: BodyDataStream, limit: usize) {
+    let reading = async {
+        let mut read = 0;
+        while let (Some(Ok(part)), true) = (parts.next().await, read < 4 * limit) {
+            read += part.len();
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(1), reading).await;
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
