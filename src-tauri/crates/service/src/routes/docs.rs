@@ -20,7 +20,7 @@ use crate::options::Options;
         description = "Mixture-of-Experts language models with big and little experts, behind OpenAI's API. Peers from \
                    the network show a key as `Authorization: Bearer KEY`; this machine needs none. Every refusal has \
                    the shape of OpenAI's errors and a stable `code`.",
-        license(name = "MIT OR Apache-2.0"),
+        license(name = "MIT"),
     ),
     components(schemas(Options))
 )]
