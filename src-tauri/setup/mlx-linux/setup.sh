@@ -21,7 +21,7 @@ python3 -m pip install --quiet --no-deps --only-binary=:all: --require-hashes --
   --disable-pip-version-check --root-user-action=ignore --target "$prefix/site" -r "$here/requirements.txt"
 mlx=$prefix/site/mlx
 
-sys=$(dirname "$(cargo metadata --manifest-path "$root/Cargo.toml" --format-version 1 --locked |
+sys=$(dirname "$(cargo metadata --quiet --manifest-path "$root/Cargo.toml" --format-version 1 --locked |
   python3 -c 'import json, sys
 print(next(p["manifest_path"] for p in json.load(sys.stdin)["packages"] if p["name"] == "mlx-sys"))')")
 

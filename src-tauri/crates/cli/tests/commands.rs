@@ -182,6 +182,39 @@ fn a_converted_checkpoint_answers() {
 }
 
 #[test]
+fn a_model_larger_than_its_memory_answers_the_same() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let mut answers = Vec::new();
+    for memory in ["all", "25%", "1MB"] {
+        let mut command = mobile();
+        command.env("MOBILE_HOME", home.path()).args(["generate", "What is the capital of France?", "--json"]);
+        let object = json(command.args(["--policy", "mobile", "--expert-memory", memory]));
+        let cache = &object["stats"]["expert_cache"];
+        assert_eq!(cache["misses"].as_u64() > Some(0), memory != "all", "{memory}: {cache}");
+        assert_eq!(object["stats"]["model"], "olmoe-tiny");
+        answers.push(object["text"].clone());
+    }
+    assert_eq!(answers[0], "The capital of France is Paris.");
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+
+    let target = home.path().join("arranged");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../resources/olmoe-tiny");
+    let (code, _, err) = output(mobile().arg("convert").arg("--streamed").arg(source).arg(&target));
+    assert_eq!(code, 0, "{err}");
+    let mut command = mobile();
+    let object = json(
+        command
+            .args(["generate", "What is the capital of France?", "--json", "--expert-memory", "10%"])
+            .arg("--model")
+            .arg(&target),
+    );
+    assert_eq!(object["text"], answers[0]);
+    let (code, _, err) =
+        output(mobile().args(["generate", "Hello", "--expert-memory", "1kB"]).arg("--model").arg(&target));
+    assert!(code == 3 && err.contains("give at least"), "{code}: {err}");
+}
+
+#[test]
 fn the_doctor_knows_this_machine() {
     let object = json(mobile().args(["doctor", "--json"]));
     assert_eq!(object["mlx"]["version"], "0.32.2");
