@@ -118,6 +118,7 @@ impl Scheduler {
     fn admit(&mut self) -> bool {
         while self.sequences.len() < self.max_sequences {
             let job = if self.sequences.is_empty() {
+                self.ahead = None;
                 self.shared.running.store(0, Ordering::Relaxed);
                 self.queue.blocking_next()
             } else {
@@ -304,7 +305,7 @@ impl Scheduler {
         for &index in indices {
             self.sequences[index].cache.advance(1);
         }
-        if self.goes_ahead(indices, choice) {
+        if self.goes_ahead(indices, choice, timed) {
             // Put behind this pass while the device is at it. A token that ends an answer or falls back makes it void.
             self.ahead = Some(self.begin(indices, choice, Some(&drawing.tokens))?);
         }
@@ -363,11 +364,11 @@ impl Scheduler {
 
     /// Whether the pass after the next token is worth beginning before that token is known. A fallback makes it void,
     /// which a GPU that waits for launches anyway can bear where fallbacks are few, and a CPU cannot.
-    fn goes_ahead(&self, indices: &[usize], choice: Choice) -> bool {
+    fn goes_ahead(&self, indices: &[usize], choice: Choice, timed: Option<Pass>) -> bool {
         let sure = |policy: Policy| match policy {
             Policy::Full | Policy::Little { .. } => true,
             Policy::Mass { .. } => false,
-            Policy::Auto(_) if choice == Choice::All => true,
+            Policy::Auto(_) if choice == Choice::All => timed == Some(Pass::Big),
             Policy::Mobile(_) | Policy::Auto(_) => {
                 choice != Choice::All
                     && self.loaded.device == ComputeDevice::Gpu
