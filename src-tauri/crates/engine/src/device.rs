@@ -69,6 +69,13 @@ impl ComputeDevice {
     }
 }
 
+/// Waits until the device has done all that this thread has begun.
+#[allow(unsafe_code)]
+pub(crate) fn synchronize() {
+    // SAFETY: takes nothing and gives a status. A failure of the device shows at the next evaluation.
+    unsafe { mlx_sys::mlx_synchronize_default() };
+}
+
 /// Version of MLX in use, for example `0.32.2`.
 #[must_use]
 #[allow(unsafe_code)]

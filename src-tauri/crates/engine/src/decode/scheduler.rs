@@ -14,7 +14,7 @@ use super::queue::Queue;
 use super::request::{FinishReason, Job};
 use super::sequence::{End, Figures, Sequence};
 use crate::auto::{Auto, Pass, Plan, would_fall_back};
-use crate::device::ComputeDevice;
+use crate::device::{ComputeDevice, synchronize};
 use crate::engine::{Live, Loaded};
 use crate::error::{Error, Result};
 use crate::exit;
@@ -109,16 +109,24 @@ impl Scheduler {
             }
             self.retire();
             self.publish();
+            if self.sequences.is_empty() {
+                self.rest();
+            }
         }
         let _working = exit::working();
         drop(self);
+    }
+
+    /// Lets a pass that nobody wants any more come to its end: the process may end next, and takes MLX down with it.
+    fn rest(&mut self) {
+        self.ahead = None;
+        synchronize();
     }
 
     /// Takes in waiting requests, and waits for one when there is nothing to do. False when all is over.
     fn admit(&mut self) -> bool {
         while self.sequences.len() < self.max_sequences {
             let job = if self.sequences.is_empty() {
-                self.ahead = None;
                 self.shared.running.store(0, Ordering::Relaxed);
                 self.queue.blocking_next()
             } else {
