@@ -28,8 +28,6 @@ step "UI in a browser"
 if [ -x "${CHROMIUM:-/usr/bin/chromium}" ]; then (cd ui && npm run --silent e2e); else echo "skipped: no Chromium here"; fi
 step "The endpoint and the official clients"
 tests/api/run.sh
-step "Two nodes behind a gateway, one of them killed"
-tests/federation/run.sh
 if [ "$(uname -s)" = Linux ]; then
   step "The app in a window"
   cargo build --quiet -p mobile-app
