@@ -40,6 +40,7 @@ pub(crate) fn options(args: &ModelArgs) -> Result<LoadOptions, Failure> {
         expert_memory: placed.memory,
         replacement: args.expert_replacement.into(),
         page_cache: !args.no_page_cache,
+        look_ahead: args.look_ahead,
         ..LoadOptions::new(placed.folder)
     })
 }

@@ -48,6 +48,8 @@ pub struct LoadOptions {
     pub replacement: Replacement,
     /// Whether the system may keep copies of streamed experts in memory of its own.
     pub page_cache: bool,
+    /// Whether a layer fetches the streamed experts that the next one will probably want.
+    pub look_ahead: bool,
 }
 
 impl LoadOptions {
@@ -65,6 +67,7 @@ impl LoadOptions {
             expert_memory: ExpertMemory::default(),
             replacement: Replacement::default(),
             page_cache: true,
+            look_ahead: false,
         }
     }
 }
@@ -327,7 +330,7 @@ fn load(options: &LoadOptions, mut progress: impl FnMut(Progress)) -> Result<(Lo
     let text = Text::open(folder)?;
     let tensors = Tensors::open(folder)?;
     let device = ComputeDevice::detect()?;
-    let store = Store::open(folder, options.expert_memory, options.replacement, options.page_cache)?;
+    let store = Store::open(folder, options)?;
     let Settings { compute, quantize } = settings(options, store.as_ref(), device)?;
     let meter = store.as_ref().map(Store::meter).unwrap_or_default();
     mlx_rs::memory::reset_peak_memory()?;

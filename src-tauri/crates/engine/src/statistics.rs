@@ -43,6 +43,29 @@ pub struct Passes {
     pub seconds: f64,
 }
 
+/// Experts fetched ahead of need, for one reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Prefetch {
+    /// Experts asked for.
+    pub issued: u64,
+    /// Of those, experts that were there when they were wanted.
+    pub useful: u64,
+    /// Of those, experts still on their way when they were wanted.
+    pub late: u64,
+    /// Bytes fetched and overwritten before they were wanted.
+    pub wasted_bytes: u64,
+}
+
+impl Prefetch {
+    fn zip(&mut self, other: &Self, count: impl Fn(u64, u64) -> u64) {
+        let Self { issued, useful, late, wasted_bytes } = self;
+        *issued = count(*issued, other.issued);
+        *useful = count(*useful, other.useful);
+        *late = count(*late, other.late);
+        *wasted_bytes = count(*wasted_bytes, other.wasted_bytes);
+    }
+}
+
 /// Counters of streamed experts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct ExpertCache {
@@ -50,14 +73,10 @@ pub struct ExpertCache {
     pub hits: u64,
     /// Experts wanted and not there yet.
     pub misses: u64,
-    /// Experts asked for ahead of need.
-    pub prefetched: u64,
-    /// Of those, experts that were there when they were wanted.
-    pub prefetch_useful: u64,
-    /// Of those, experts still on their way when they were wanted.
-    pub prefetch_late: u64,
-    /// Bytes fetched ahead of need and overwritten before they were wanted.
-    pub prefetch_wasted_bytes: u64,
+    /// Fetched when a token falls back: what the little pass left out, in all layers.
+    pub fallback_prefetch: Prefetch,
+    /// Fetched while a layer is computed: what the next layer's router makes of that layer's input.
+    pub look_ahead: Prefetch,
     /// Bytes fetched.
     pub bytes_read: u64,
     /// Seconds that passes waited for experts.
@@ -67,22 +86,11 @@ pub struct ExpertCache {
 impl ExpertCache {
     /// Applies `change` to each counter and the one of the same name in `other`.
     fn zip(&mut self, other: &Self, count: impl Fn(u64, u64) -> u64, time: impl Fn(f64, f64) -> f64) {
-        let Self {
-            hits,
-            misses,
-            prefetched,
-            prefetch_useful,
-            prefetch_late,
-            prefetch_wasted_bytes,
-            bytes_read,
-            wait_seconds,
-        } = self;
+        let Self { hits, misses, fallback_prefetch, look_ahead, bytes_read, wait_seconds } = self;
         *hits = count(*hits, other.hits);
         *misses = count(*misses, other.misses);
-        *prefetched = count(*prefetched, other.prefetched);
-        *prefetch_useful = count(*prefetch_useful, other.prefetch_useful);
-        *prefetch_late = count(*prefetch_late, other.prefetch_late);
-        *prefetch_wasted_bytes = count(*prefetch_wasted_bytes, other.prefetch_wasted_bytes);
+        fallback_prefetch.zip(&other.fallback_prefetch, &count);
+        look_ahead.zip(&other.look_ahead, &count);
         *bytes_read = count(*bytes_read, other.bytes_read);
         *wait_seconds = time(*wait_seconds, other.wait_seconds);
     }

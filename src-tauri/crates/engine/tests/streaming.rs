@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use common::{embedded, fixtures, ids, micro, plain, run};
 use mobile_engine::{
-    Bits, Compute, Engine, Error, ExpertCache, ExpertMemory, LoadOptions, Mobile, Policy, Prefill, Replacement,
-    Request, Token, arrange, is_arranged,
+    Bits, Compute, Engine, Error, ExpertCache, ExpertMemory, LoadOptions, Mobile, Policy, Prefetch, Prefill,
+    Replacement, Request, Token, arrange, is_arranged,
 };
 use tempfile::TempDir;
 
@@ -148,8 +148,29 @@ fn a_fallback_fetches_ahead_what_it_wants() {
     let always = |prefetch| Policy::Mobile(Mobile { gamma: 1.01, prefetch, ..Mobile::default() });
     let (_, without) = decode(&engine, always(false));
     let (_, with) = decode(&engine, always(true));
-    assert_eq!((without.prefetched, without.prefetch_useful), (0, 0));
-    assert!(with.prefetched > 0 && with.prefetch_useful + with.prefetch_late > with.prefetched / 2, "{with:?}");
+    assert_eq!(without.fallback_prefetch, Prefetch::default());
+    let Prefetch { issued, useful, late, .. } = with.fallback_prefetch;
+    assert!(issued > 0 && useful + late > issued / 2, "{with:?}");
+    assert_eq!((without.look_ahead, with.look_ahead), Default::default());
+}
+
+#[test]
+fn looking_ahead_changes_nothing_but_what_is_there_in_time() {
+    let (_home, folder) = arranged(&embedded(), None);
+    for share in [0.5, 0.125] {
+        for policy in policies() {
+            let plain = with_memory(&folder, ExpertMemory::Share(share));
+            let ahead = load(&folder, |o| (o.expert_memory, o.look_ahead) = (ExpertMemory::Share(share), true));
+            let (expected, _) = decode(&plain, policy);
+            let (tokens, counted) = decode(&ahead.expect("loaded"), policy);
+            assert_eq!(exact(&tokens), exact(&expected), "{policy:?} at {share}");
+            let Prefetch { issued, useful, late, .. } = counted.look_ahead;
+            // An eighth of the slots is fewer than twice a token's experts: no guess is worth crowding them out.
+            let guessed = share > 0.2 || matches!(policy, Policy::Little { .. } | Policy::Mobile(_));
+            assert_eq!(issued > 0, guessed, "{policy:?} at {share}: {counted:?}");
+            assert!(useful + late <= issued && (issued == 0 || useful > 0), "{policy:?} at {share}: {counted:?}");
+        }
+    }
 }
 
 #[test]

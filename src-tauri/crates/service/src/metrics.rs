@@ -66,6 +66,7 @@ fn recorder() -> PrometheusRecorder {
 fn of_engine(model: &str, status: &Status) {
     let labels = [("model", model.to_owned())];
     let totals = &status.totals;
+    let cache = &totals.expert_cache;
     for (name, help, value) in [
         ("mobile_tokens_total", "Tokens generated.", totals.tokens_processed),
         ("mobile_important_tokens_total", "Tokens computed with all experts.", totals.important_tokens),
@@ -73,10 +74,11 @@ fn of_engine(model: &str, status: &Status) {
         ("mobile_fallbacks_total", "Tokens below gamma that were computed again.", totals.fallbacks),
         ("mobile_experts_computed_total", "Expert evaluations while decoding.", totals.experts_computed),
         ("mobile_experts_full_total", "Expert evaluations that all experts would take.", totals.experts_full),
-        ("mobile_expert_cache_hits_total", "Experts wanted and found in memory.", totals.expert_cache.hits),
-        ("mobile_expert_cache_misses_total", "Experts wanted and fetched.", totals.expert_cache.misses),
-        ("mobile_expert_cache_prefetched_total", "Experts fetched ahead of need.", totals.expert_cache.prefetched),
-        ("mobile_expert_cache_read_bytes_total", "Bytes of experts fetched.", totals.expert_cache.bytes_read),
+        ("mobile_expert_cache_hits_total", "Experts wanted and found in memory.", cache.hits),
+        ("mobile_expert_cache_misses_total", "Experts wanted and fetched.", cache.misses),
+        ("mobile_expert_cache_prefetched_total", "Experts fetched for a fallback.", cache.fallback_prefetch.issued),
+        ("mobile_expert_cache_guessed_total", "Experts fetched a layer ahead.", cache.look_ahead.issued),
+        ("mobile_expert_cache_read_bytes_total", "Bytes of experts fetched.", cache.bytes_read),
     ] {
         describe_counter!(name, help);
         counter!(name, &labels).absolute(value);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args as ClapArgs};
 
-use super::{ModelArgs, PolicyArgs, PrefillArg};
+use super::{ModelArgs, PolicyArg, PolicyArgs, PrefillArg};
 
 /// `mobile eval`.
 #[derive(Debug, ClapArgs)]
@@ -66,6 +66,9 @@ pub(crate) struct BenchArgs {
     /// Sequences decoded together; the speed is that of all of them.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=32))]
     pub(crate) batch: u16,
+    /// Only these policies.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "POLICY")]
+    pub(crate) only: Vec<PolicyArg>,
     /// Threshold of mobile and auto; by default what `mobile calibrate` found for the model, else 0.7.
     #[arg(long)]
     pub(crate) gamma: Option<f32>,

@@ -8,7 +8,7 @@ use mobile_engine::{DEFAULT_GAMMA, Engine, Mobile, Policy};
 
 use self::report::{Line, Report, Situation};
 use self::time::{Run, run as timed};
-use crate::args::BenchArgs;
+use crate::args::{BenchArgs, PolicyArg};
 use crate::error::Failure;
 use crate::eval::read;
 use crate::generate::write_now;
@@ -94,20 +94,31 @@ impl Bench<'_> {
                 }
             }
         }
-        let full = Spread::of(&runs[0].iter().map(|r| r.decode).collect::<Vec<_>>()).map(|s| s.median);
+        let full = policies
+            .iter()
+            .zip(&runs)
+            .find(|(policy, _)| **policy == Policy::Full)
+            .and_then(|(_, runs)| Spread::of(&runs.iter().map(|r| r.decode).collect::<Vec<_>>()).map(|s| s.median));
         let lines = policies.iter().zip(&runs).filter_map(|(policy, runs)| Line::new(situation, *policy, runs, full));
         self.report.rows.extend(lines);
         Ok(!interrupt::requested())
     }
 
-    /// Full first. What the model cannot do is left out, and said.
+    /// Those asked for, full first. What the model cannot do is left out, and said.
     fn policies(&self, gamma: f32) -> Result<Vec<Policy>, Failure> {
         let renormalize = self.args.renormalize;
         let mobile = Mobile { gamma, renormalize, ..Mobile::default() };
         let mass = Policy::Mass { share: self.args.share };
-        let all = [Policy::Full, Policy::Little { renormalize }, Policy::Mobile(mobile), mass, Policy::Auto(mobile)];
+        let all = [
+            (PolicyArg::Full, Policy::Full),
+            (PolicyArg::Little, Policy::Little { renormalize }),
+            (PolicyArg::Mobile, Policy::Mobile(mobile)),
+            (PolicyArg::Mass, mass),
+            (PolicyArg::Auto, Policy::Auto(mobile)),
+        ];
+        let wanted = |name| self.args.only.is_empty() || self.args.only.contains(&name);
         let mut policies = Vec::new();
-        for policy in all {
+        for (_, policy) in all.into_iter().filter(|(name, _)| wanted(*name)) {
             match policy.check(self.engine.info().top_k) {
                 Ok(()) => policies.push(policy),
                 Err(error @ mobile_engine::Error::NothingToHalve { .. }) => eprintln!("left out: {error}"),

@@ -32,8 +32,9 @@ pub(super) struct Line {
     wanted_fallback_rate: Option<f64>,
     fallback_rate: f64,
     decode_tokens_per_second: Spread,
-    /// Median speed in proportion to that of full.
-    pub(super) speedup: f64,
+    /// Median speed in proportion to that of full, where that was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    speedup: Option<f64>,
     prefill_tokens_per_second: Spread,
     first_token_seconds: Spread,
     /// Of the last run.
@@ -64,7 +65,7 @@ impl Line {
             wanted_fallback_rate: situation.wanted,
             fallback_rate: runs.iter().map(|r| r.fallback_rate).sum::<f64>() / runs.len() as f64,
             decode_tokens_per_second: decode,
-            speedup: decode.median / full.unwrap_or(decode.median),
+            speedup: full.map(|full| decode.median / full),
             prefill_tokens_per_second: spread(|r| r.prefill)?,
             first_token_seconds: spread(|r| r.first_token_seconds)?,
             streamed: runs.last()?.streamed,
@@ -96,7 +97,7 @@ impl Report<'_> {
             vec!["policy", "prompt", "tok/s", "min", "max", "vs full", "fallbacks", "prefill tok/s", "first token"];
         let streamed = self.rows.iter().any(|line| line.streamed.is_some());
         if streamed {
-            header.extend(["in memory", "read a token", "waiting", "ahead useful"]);
+            header.extend(["in memory", "read a token", "waiting", "ahead useful", "guesses useful"]);
         }
         let rows: Vec<Vec<String>> = self
             .rows
@@ -110,14 +111,16 @@ impl Report<'_> {
                     format!("{:.1}", decode.median),
                     format!("{:.1}", decode.min),
                     format!("{:.1}", decode.max),
-                    format!("{:.2}×", line.speedup),
+                    line.speedup.map_or_else(String::new, |s| format!("{s:.2}×")),
                     format!("{}{wanted}", percent(line.fallback_rate, 1)),
                     format!("{:.1}", line.prefill_tokens_per_second.median),
                     format!("{:.0} ms", line.first_token_seconds.median * 1e3),
                 ];
                 cells.extend(line.streamed.iter().flat_map(|s| {
                     let mb = format!("{:.1} MB", s.bytes_read_per_token / 1e6);
-                    [percent(s.hit_rate, 0), mb, percent(s.wait_share, 0), percent(s.prefetch_useful, 0)]
+                    let shares = [s.hit_rate, s.wait_share, s.fallback_prefetch_useful, s.look_ahead_useful];
+                    let [hits, waiting, ahead, guesses] = shares.map(|share| percent(share, 0));
+                    [hits, mb, waiting, ahead, guesses]
                 }));
                 cells
             })

@@ -1,6 +1,6 @@
 //! One timed run: some sequences decoded together by one policy.
 
-use mobile_engine::{Counters, Engine, Finished, Generation, Policy, Request, Token};
+use mobile_engine::{Counters, Engine, Finished, Generation, Policy, Prefetch, Request, Token};
 
 use crate::error::Failure;
 
@@ -30,19 +30,23 @@ pub(super) struct Streamed {
     pub(super) bytes_read_per_token: f64,
     /// Of the time of all passes, the share spent waiting for experts.
     pub(super) wait_share: f64,
-    /// Of the experts fetched ahead, the share that was there when it was wanted.
-    pub(super) prefetch_useful: f64,
+    /// Of the experts fetched ahead when a token fell back, the share that was there when it was wanted.
+    pub(super) fallback_prefetch_useful: f64,
+    /// The same of those fetched while the layer before was computed.
+    pub(super) look_ahead_useful: f64,
 }
 
 impl Streamed {
     fn of(counters: &Counters) -> Option<Self> {
         let c = &counters.expert_cache;
         let (wanted, seconds) = (c.hits + c.misses, counters.big_passes.seconds + counters.little_passes.seconds);
+        let useful = |prefetch: &Prefetch| prefetch.useful as f64 / prefetch.issued.max(1) as f64;
         (wanted > 0).then(|| Self {
             hit_rate: c.hits as f64 / wanted as f64,
             bytes_read_per_token: c.bytes_read as f64 / counters.tokens_processed.saturating_sub(1).max(1) as f64,
             wait_share: c.wait_seconds / seconds,
-            prefetch_useful: c.prefetch_useful as f64 / c.prefetched.max(1) as f64,
+            fallback_prefetch_useful: useful(&c.fallback_prefetch),
+            look_ahead_useful: useful(&c.look_ahead),
         })
     }
 }

@@ -65,6 +65,7 @@ fn layer(slots: usize) -> (Arc<Faulty>, Streamed) {
         meter: Rc::default(),
         replacement: Replacement::Lru,
         patience: Duration::from_millis(300),
+        look_ahead: false,
     };
     let pool = Pool::new(&header, slots).expect("memory");
     let as_source: Arc<dyn Source> = Arc::<Faulty>::clone(&source);
@@ -80,7 +81,7 @@ fn run(layer: &Streamed, experts: &[u32]) -> crate::Result<f32> {
         all: None,
     };
     let x = Array::from_slice(&[1_f32; HIDDEN], &[1, HIDDEN as i32]);
-    Ok(layer.forward(&x, &routing)?.try_as_slice::<f32>()?[0])
+    Ok(layer.forward(&x, &routing, None)?.try_as_slice::<f32>()?[0])
 }
 
 /// The same, computed by hand.

@@ -28,6 +28,7 @@ use resident::Resident;
 pub use slots::Replacement;
 pub use store::ExpertMemory;
 pub(crate) use store::Store;
+pub(crate) use streamed::Guess;
 use streamed::Streamed;
 
 /// The experts of one layer.
@@ -57,11 +58,20 @@ impl Experts {
         Ok(Self::Streamed(Box::new(Streamed::new(source, pool, experts, store.streaming.clone()))))
     }
 
-    /// The weighted sum of the chosen experts: `x` of shape `[rows, hidden]` to the same.
-    pub(crate) fn forward(&self, x: &Array, routing: &Routing) -> Result<Array> {
+    /// The weighted sum of the chosen experts: `x` of shape `[rows, hidden]` to the same. Streamed experts fetch the
+    /// next layer's meanwhile, as far as they can be guessed.
+    pub(crate) fn forward(&self, x: &Array, routing: &Routing, guess: Option<&Guess<'_>>) -> Result<Array> {
         match self {
             Self::Resident(experts) => experts.forward(x, routing),
-            Self::Streamed(experts) => experts.forward(x, routing),
+            Self::Streamed(experts) => experts.forward(x, routing, guess),
+        }
+    }
+
+    /// The layer that is to hear guesses at what it will want, where it does.
+    pub(crate) fn guessable(&self) -> Option<&Streamed> {
+        match self {
+            Self::Streamed(experts) if experts.wants_guesses() => Some(experts),
+            _ => None,
         }
     }
 

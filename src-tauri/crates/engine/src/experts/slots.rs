@@ -20,20 +20,29 @@ pub enum Replacement {
 /// What a use counts for after one more pass over the layer, under [`Replacement::Lfu`].
 const AGEING: f64 = 0.98;
 
+/// Why an expert is fetched ahead of need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// A token falls back.
+    Fallback,
+    /// The layer before sees an input that this layer's router would send there.
+    LookAhead,
+}
+
 /// What lies in a slot.
 #[derive(Debug, Clone)]
 pub(super) enum Content {
     Nothing,
-    /// A read is on its way; `ahead`: nobody has asked for it yet.
+    /// A read is on its way. `ahead`: why, where nobody has asked for it yet.
     Coming {
         expert: usize,
         ticket: Arc<Ticket>,
-        ahead: bool,
+        ahead: Option<Why>,
     },
-    /// Ready to compute with; `untouched`: fetched ahead and not asked for yet.
+    /// Ready to compute with. `untouched`: why it was fetched, where nobody has asked for it yet.
     Here {
         expert: usize,
-        untouched: bool,
+        untouched: Option<Why>,
     },
 }
 
@@ -110,8 +119,8 @@ mod tests {
 
     fn filled(replacement: Replacement) -> Slots {
         let mut slots = Slots::new(2, 4, replacement);
-        slots.set(0, Content::Here { expert: 0, untouched: false });
-        slots.set(1, Content::Here { expert: 1, untouched: false });
+        slots.set(0, Content::Here { expert: 0, untouched: None });
+        slots.set(1, Content::Here { expert: 1, untouched: None });
         slots
     }
 

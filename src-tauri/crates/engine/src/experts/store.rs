@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::arrange::{self, Index};
 use super::layout::LayerFile;
 use super::reader::Reader;
-use super::slots::Replacement;
 use super::streamed::Streaming;
 use crate::checkpoint::{Bits, Loader};
 use crate::device::Compute;
+use crate::engine::LoadOptions;
 use crate::error::{Error, Result};
 use crate::families::MoeSpec;
 use crate::statistics::ExpertCache;
@@ -72,16 +72,12 @@ pub(crate) struct Store {
 
 impl Store {
     /// The arranged experts of `folder`, where they have been arranged.
-    pub(crate) fn open(
-        folder: &Path,
-        memory: ExpertMemory,
-        replacement: Replacement,
-        page_cache: bool,
-    ) -> Result<Option<Self>> {
+    pub(crate) fn open(folder: &Path, options: &LoadOptions) -> Result<Option<Self>> {
+        let LoadOptions { expert_memory: memory, replacement, page_cache, look_ahead, .. } = *options;
         let Some(index) = Index::open(folder)? else { return Ok(None) };
         let reader = Arc::new(Reader::start().map_err(Error::read(folder))?);
         let meter = Rc::<RefCell<ExpertCache>>::default();
-        let streaming = Streaming { reader, meter, replacement, patience: PATIENCE };
+        let streaming = Streaming { reader, meter, replacement, patience: PATIENCE, look_ahead };
         Ok(Some(Self { folder: folder.to_owned(), index, memory, page_cache, streaming }))
     }
 

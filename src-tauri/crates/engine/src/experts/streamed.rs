@@ -20,10 +20,10 @@ use super::layout::Source;
 use super::pool::Pool;
 use super::products::{Products, SORT_FROM, rows_of, weighted};
 use super::reader::{Reader, Ticket, Urgency};
-use super::slots::{Content, Replacement, Slots};
+use super::slots::{Content, Replacement, Slots, Why};
 use crate::error::{Error, Result};
 use crate::model::Routing;
-use crate::statistics::ExpertCache;
+use crate::statistics::{ExpertCache, Prefetch};
 
 /// What the layers of a streamed model share.
 #[derive(Debug, Clone)]
@@ -33,6 +33,8 @@ pub(crate) struct Streaming {
     pub(crate) replacement: Replacement,
     /// How long a pass waits for a read before it gives up.
     pub(crate) patience: Duration,
+    /// Whether a layer fetches what the next one will probably want.
+    pub(crate) look_ahead: bool,
 }
 
 /// One layer's experts, some of them in slots.
@@ -59,9 +61,9 @@ impl Streamed {
     }
 
     /// As [`super::Experts::forward`].
-    pub(crate) fn forward(&self, x: &Array, routing: &Routing) -> Result<Array> {
+    pub(crate) fn forward(&self, x: &Array, routing: &Routing, guess: Option<&Guess<'_>>) -> Result<Array> {
         let (rows, k) = (x.dim(0) as usize, routing.experts.dim(1) as usize);
-        let chosen = self.read_back(routing, rows, k)?;
+        let chosen = self.read_back(routing, guess.map(|g| &g.experts), rows, k)?;
         let mut state = self.state.borrow_mut();
         let mut wanted = chosen.clone();
         wanted.sort_unstable();
@@ -70,14 +72,16 @@ impl Streamed {
 
         let (here, mut coming, missing) = self.look_up(&mut state.slots, &wanted);
         if coming.is_empty() && missing.is_empty() {
+            look_ahead(guess)?;
             let slots = ids(chosen.iter().map(|&e| state.slots.find(e)), &[rows as i32, k as i32])?;
             return self.products()?.forward(x, &slots, &routing.weights);
         }
-        let mut waves = Waves::new(self, x, &chosen, k)?;
+        let mut waves = Waves::new(self, x, &chosen, k);
         let mut todo: VecDeque<usize> = missing.into();
         let kept = slots_of(&state.slots, &[here.as_slice(), &coming].concat());
         let fetched = self.fetch(&mut state.slots, &mut todo, &kept);
         coming.extend(fetched);
+        look_ahead(guess)?;
         if !here.is_empty() {
             waves.launch(&state.slots, &here)?;
         }
@@ -105,20 +109,20 @@ impl Streamed {
         waves.collect(rows, k, &routing.weights)
     }
 
-    /// The experts chosen, row by row. Notes what a fallback would need.
-    fn read_back(&self, routing: &Routing, rows: usize, k: usize) -> Result<Vec<usize>> {
+    /// The experts chosen, row by row. Notes what a fallback would need, and computes `guess` along.
+    fn read_back(&self, routing: &Routing, guess: Option<&Array>, rows: usize, k: usize) -> Result<Vec<usize>> {
         let experts = routing.experts.contiguous()?;
         let all = routing.all.as_ref().map(Array::contiguous).transpose()?;
-        eval(std::iter::once(&experts).chain(&all))?;
-        let chosen: Vec<usize> = experts.try_as_slice::<u32>()?.iter().map(|&e| e as usize).collect();
+        eval(std::iter::once(&experts).chain(&all).chain(guess))?;
+        let chosen = numbers(&experts)?;
         let mut state = self.state.borrow_mut();
         state.halves.clear();
         if let Some(all) = &all {
             let big = all.dim(1) as usize;
-            let all = all.try_as_slice::<u32>()?;
+            let all = numbers(all)?;
             for row in 0..rows {
                 let used = chosen[row * k..(row + 1) * k].to_vec();
-                let ranked = all[row * big..(row + 1) * big].iter().map(|&e| e as usize);
+                let ranked = all[row * big..(row + 1) * big].iter().copied();
                 let rest = ranked.filter(|e| !used.contains(e)).collect();
                 state.halves.push([used, rest]);
             }
@@ -139,14 +143,18 @@ impl Streamed {
             match slots.content(slot).clone() {
                 Content::Nothing => missing.push(expert),
                 Content::Here { untouched, .. } => {
-                    meter.prefetch_useful += u64::from(untouched);
-                    slots.set(slot, Content::Here { expert, untouched: false });
+                    if let Some(why) = untouched {
+                        counted(&mut meter, why).useful += 1;
+                    }
+                    slots.set(slot, Content::Here { expert, untouched: None });
                     here.push(expert);
                 }
                 Content::Coming { ticket, ahead, .. } => {
-                    meter.prefetch_late += u64::from(ahead);
+                    if let Some(why) = ahead {
+                        counted(&mut meter, why).late += 1;
+                    }
                     self.streaming.reader.promote(&ticket);
-                    slots.set(slot, Content::Coming { expert, ticket, ahead: false });
+                    slots.set(slot, Content::Coming { expert, ticket, ahead: None });
                     coming.push(expert);
                 }
             }
@@ -177,7 +185,7 @@ impl Streamed {
         let mut kept = kept.to_vec();
         while begun.len() < limit
             && let Some(&expert) = todo.front()
-            && let Some(slot) = self.begin(slots, expert, &kept, Urgency::Demand)
+            && let Some(slot) = self.begin(slots, expert, &kept, None)
         {
             todo.pop_front();
             kept.push(slot);
@@ -186,20 +194,34 @@ impl Streamed {
         begun
     }
 
-    /// Begins to read one expert; gives its slot, where one can be had.
-    fn begin(&self, slots: &mut Slots, expert: usize, kept: &[usize], urgency: Urgency) -> Option<usize> {
+    /// Begins to read one expert, on demand or for the reason given; gives its slot, where one can be had.
+    fn begin(&self, slots: &mut Slots, expert: usize, kept: &[usize], ahead: Option<Why>) -> Option<usize> {
         let mut meter = self.streaming.meter.borrow_mut();
-        let victim = match urgency {
-            Urgency::Demand => slots.victim(kept).or_else(|| self.take_back(slots, kept, &mut meter))?,
-            Urgency::Ahead => slots.victim(kept)?,
+        let (victim, urgency) = match ahead {
+            None => (slots.victim(kept).or_else(|| self.take_back(slots, kept, &mut meter))?, Urgency::Demand),
+            Some(_) => (slots.victim(kept)?, Urgency::Ahead),
         };
-        if matches!(slots.content(victim), Content::Here { untouched: true, .. }) {
-            meter.prefetch_wasted_bytes += self.expert_bytes();
+        if let Content::Here { untouched: Some(why), .. } = slots.content(victim) {
+            counted(&mut meter, *why).wasted_bytes += self.expert_bytes();
         }
         let place = self.pool.as_ref()?.place(victim);
         let ticket = self.streaming.reader.read(&self.source, expert, place, urgency);
-        slots.set(victim, Content::Coming { expert, ticket, ahead: urgency == Urgency::Ahead });
+        slots.set(victim, Content::Coming { expert, ticket, ahead });
         Some(victim)
+    }
+
+    /// Begins to read those of `experts` that are not here. Of what is here, `kept` stays.
+    fn fetch_ahead(&self, slots: &mut Slots, experts: impl Iterator<Item = usize>, kept: &[usize], why: Why) {
+        for expert in experts {
+            if slots.find(expert).is_some() {
+                continue;
+            }
+            let kept = slots_of(slots, kept);
+            if self.begin(slots, expert, &kept, Some(why)).is_none() {
+                return;
+            }
+            counted(&mut self.streaming.meter.borrow_mut(), why).issued += 1;
+        }
     }
 
     /// A slot whose read has ended unnoticed, or was to fetch ahead of need and has not begun.
@@ -207,7 +229,7 @@ impl Streamed {
         (0..slots.len()).filter(|slot| !kept.contains(slot)).find(|&slot| {
             self.settle(slots, slot, meter);
             match slots.content(slot) {
-                Content::Coming { ticket, ahead: true, .. } => self.streaming.reader.withdraw(ticket),
+                Content::Coming { ticket, ahead: Some(_), .. } => self.streaming.reader.withdraw(ticket),
                 Content::Coming { .. } => false,
                 _ => true,
             }
@@ -227,7 +249,7 @@ impl Streamed {
         let Content::Coming { ticket, .. } = slots.content(slot).clone() else { return Ok(()) };
         match ticket.wait(self.streaming.patience) {
             Some(Ok(())) => {
-                slots.set(slot, Content::Here { expert, untouched: false });
+                slots.set(slot, Content::Here { expert, untouched: None });
                 self.streaming.meter.borrow_mut().bytes_read += self.expert_bytes();
                 Ok(())
             }
@@ -252,15 +274,20 @@ impl Streamed {
         let State { slots, halves } = &mut *state;
         let halves: Vec<_> = rows.iter().filter_map(|&row| halves.get(row)).collect();
         let used: Vec<usize> = halves.iter().flat_map(|[used, rest]| used.iter().chain(rest)).copied().collect();
-        for &expert in halves.iter().flat_map(|[_, rest]| rest) {
-            if slots.find(expert).is_some() {
-                continue;
-            }
-            let kept = slots_of(slots, &used);
-            if self.begin(slots, expert, &kept, Urgency::Ahead).is_none() {
-                return;
-            }
-            self.streaming.meter.borrow_mut().prefetched += 1;
+        self.fetch_ahead(slots, halves.iter().flat_map(|[_, rest]| rest).copied(), &used, Why::Fallback);
+    }
+
+    /// Whether guesses at what this layer will want are welcome.
+    pub(crate) fn wants_guesses(&self) -> bool {
+        self.streaming.look_ahead
+    }
+
+    /// Fetches the experts that this layer will probably want next. So many that they would crowd out what has been
+    /// useful are not worth a guess.
+    fn expect(&self, experts: &[usize]) {
+        let mut state = self.state.borrow_mut();
+        if 2 * experts.len() <= state.slots.len() {
+            self.fetch_ahead(&mut state.slots, experts.iter().copied(), experts, Why::LookAhead);
         }
     }
 
@@ -311,12 +338,12 @@ struct Waves<'a> {
 }
 
 impl<'a> Waves<'a> {
-    fn new(layer: &'a Streamed, x: &'a Array, chosen: &[usize], k: usize) -> Result<Self> {
+    fn new(layer: &'a Streamed, x: &'a Array, chosen: &[usize], k: usize) -> Self {
         let mut places = std::collections::HashMap::<usize, Vec<u32>>::new();
         for (place, &expert) in chosen.iter().enumerate() {
             places.entry(expert).or_default().push(place as u32);
         }
-        Ok(Self { layer, x, k, places, outputs: Vec::new(), order: Vec::new() })
+        Self { layer, x, k, places, outputs: Vec::new(), order: Vec::new() }
     }
 
     fn launched(&self) -> usize {
@@ -364,6 +391,36 @@ impl<'a> Waves<'a> {
         let outputs = take_axis(outputs.squeeze_axes(&[1])?, back, 0)?;
         weighted(&outputs.reshape(&[rows as i32, k as i32, -1])?, weights)
     }
+}
+
+/// Experts that the next layer will probably choose.
+#[derive(Debug)]
+pub(crate) struct Guess<'a> {
+    pub(crate) layer: &'a Streamed,
+    /// uint32 of shape `[rows, k]`.
+    pub(crate) experts: Array,
+}
+
+/// Has what is guessed fetched; it has been computed together with this layer's choice.
+fn look_ahead(guess: Option<&Guess<'_>>) -> Result<()> {
+    let Some(guess) = guess else { return Ok(()) };
+    let mut experts = numbers(&guess.experts)?;
+    experts.sort_unstable();
+    experts.dedup();
+    guess.layer.expect(&experts);
+    Ok(())
+}
+
+fn counted(meter: &mut ExpertCache, why: Why) -> &mut Prefetch {
+    match why {
+        Why::Fallback => &mut meter.fallback_prefetch,
+        Why::LookAhead => &mut meter.look_ahead,
+    }
+}
+
+/// Expert numbers that have been computed.
+fn numbers(experts: &Array) -> Result<Vec<usize>> {
+    Ok(experts.try_as_slice::<u32>()?.iter().map(|&e| e as usize).collect())
 }
 
 fn slots_of(slots: &Slots, experts: &[usize]) -> Vec<usize> {

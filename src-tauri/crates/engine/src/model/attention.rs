@@ -2,7 +2,7 @@
 
 use mlx_rs::fast::{ScaledDotProductAttentionMask as Mask, rms_norm, rope, rope_dynamic, scaled_dot_product_attention};
 use mlx_rs::ops::indexing::IndexOp as _;
-use mlx_rs::ops::{arange, clip, concatenate};
+use mlx_rs::ops::{arange, clip, concatenate, stack};
 use mlx_rs::{Array, Dtype};
 
 use super::Matrix;
@@ -16,8 +16,7 @@ use crate::families::{AttentionSpec, Spec};
 pub(crate) struct Attention {
     qkv: Matrix,
     out: Matrix,
-    /// Weights of the norms over all of q and all of k.
-    norms: Option<(Array, Array)>,
+    norms: Option<Norms>,
     clip: Option<f32>,
     window: Option<usize>,
     heads: i32,
@@ -29,6 +28,43 @@ pub(crate) struct Attention {
     rope_scale: f32,
 }
 
+/// Norms over all of q and all of k.
+#[derive(Debug)]
+enum Norms {
+    /// Weights of shape `[2, width]`, where q and k are as wide: both are normed in one launch.
+    Together(Array),
+    /// Weights of q's and of k's.
+    Apart(Array, Array),
+}
+
+impl Norms {
+    fn new(q: Array, k: Array) -> Result<Self> {
+        Ok(if q.shape() == k.shape() { Self::Together(stack(&[q, k], 0)?) } else { Self::Apart(q, k) })
+    }
+
+    /// q and k of each row, one behind the other: shape `[rows, q + k]` to the same.
+    fn forward(&self, qk: &Array, eps: f32) -> Result<Array> {
+        match self {
+            Self::Together(weights) => {
+                let apart = qk.reshape(&[qk.dim(0), 2, -1])?;
+                Ok(rms_norm(apart, None, eps)?.multiply(weights)?.reshape(qk.shape())?)
+            }
+            Self::Apart(q_weight, k_weight) => {
+                let parts = qk.split_at_indices(&[q_weight.dim(0)], -1)?;
+                let (q, k) = (rms_norm(&parts[0], Some(q_weight), eps)?, rms_norm(&parts[1], Some(k_weight), eps)?);
+                Ok(concatenate(&[q, k], -1)?)
+            }
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Together(weights) => weights.nbytes(),
+            Self::Apart(q, k) => q.nbytes() + k.nbytes(),
+        }
+    }
+}
+
 impl Attention {
     pub(crate) fn load(loader: &Loader<'_>, spec: &Spec, layer: usize) -> Result<Self> {
         let Config { hidden, heads, kv_heads, head_dim, norm_eps, rope, .. } = *loader.config;
@@ -37,7 +73,7 @@ impl Attention {
         let (q, kv) = (heads * head_dim, kv_heads * head_dim);
         let qkv = [(path("q_proj"), q), (path("k_proj"), kv), (path("v_proj"), kv)];
         let norms = if *qk_norm {
-            Some((loader.vector(&path("q_norm.weight"), q)?, loader.vector(&path("k_norm.weight"), kv)?))
+            Some(Norms::new(loader.vector(&path("q_norm.weight"), q)?, loader.vector(&path("k_norm.weight"), kv)?)?)
         } else {
             None
         };
@@ -59,61 +95,43 @@ impl Attention {
     /// `x` of shape `[rows, hidden]` to the same; writes the rows' keys and values into the sequences' caches.
     pub(crate) fn forward(&self, x: &Array, layer: usize, batch: &mut Batch<'_>) -> Result<Array> {
         let rows = x.dim(0);
-        let qkv = self.qkv.forward(x)?;
-        let (q_end, k_end) = (self.heads * self.head_dim, (self.heads + self.kv_heads) * self.head_dim);
-        let parts = qkv.split_at_indices(&[q_end, k_end], -1)?;
-        let (mut q, mut k, mut v) = (parts[0].clone(), parts[1].clone(), parts[2].clone());
-        if let Some((q_norm, k_norm)) = &self.norms {
-            q = rms_norm(&q, Some(q_norm), self.norm_eps)?;
-            k = rms_norm(&k, Some(k_norm), self.norm_eps)?;
+        let (qkv, v_from) = (self.qkv.forward(x)?, (self.heads + self.kv_heads) * self.head_dim);
+        // q and k stay one array as long as they are treated alike. They are cut by slices: to MLX's RoPE on CUDA (up to
+        // 0.32) a part of a split is as large as what it holds, not as what it spans, and it writes past its output.
+        let (mut qk, mut v) = (qkv.index((.., ..v_from)), qkv.index((.., v_from..)));
+        if let Some(norms) = &self.norms {
+            qk = norms.forward(&qk, self.norm_eps)?;
         }
         if let Some(limit) = self.clip {
-            for part in [&mut q, &mut k, &mut v] {
-                *part = clip(&*part, (-limit, limit))?;
-            }
+            (qk, v) = (clip(&qk, (-limit, limit))?, clip(&v, (-limit, limit))?);
         }
         let by_head = |a: &Array, heads: i32| a.reshape(&[rows, heads, self.head_dim]);
-        let (q, k, v) = (by_head(&q, self.heads)?, by_head(&k, self.kv_heads)?, by_head(&v, self.kv_heads)?);
+        let (qk, v) = (by_head(&qk, self.heads + self.kv_heads)?, by_head(&v, self.kv_heads)?);
 
-        let mixed = if batch.is_single_tokens() && batch.segments.len() > 1 {
+        let mut mixed = Vec::with_capacity(batch.segments.len());
+        if batch.is_single_tokens() && batch.segments.len() > 1 {
             // One position a row: RoPE turns all of them at once, each by its own position.
-            let (q, k) = (self.rotate_rows(&q, batch)?, self.rotate_rows(&k, batch)?);
-            self.attend_each(layer, batch, |r| Ok((cut_row(&q, r)?, cut_row(&k, r)?, cut_row(&v, r)?)))?
-        } else {
-            let to_heads =
-                |a: &Array, s: &Segment<'_>| a.index((s.rows(), .., ..)).transpose_axes(&[1, 0, 2])?.expand_dims(0);
-            let mut outputs = Vec::with_capacity(batch.segments.len());
+            let (qk, v) = (self.rotate_rows(&qk, batch)?, v.expand_dims(2)?);
             for segment in &mut batch.segments {
-                let offset = segment.cache.len() as i32;
-                let q = self.rotate(&to_heads(&q, segment)?, offset)?;
-                let k = self.rotate(&to_heads(&k, segment)?, offset)?;
-                let v = to_heads(&v, segment)?;
-                outputs.push(self.attend(layer, segment, &q, &k, &v)?);
+                let (qk, v) = (qk.index(segment.rows()), v.index(segment.rows()));
+                mixed.push(self.attend(layer, segment, &qk, &v)?);
             }
-            outputs
-        };
+        } else {
+            for segment in &mut batch.segments {
+                let to_heads = |a: &Array| a.index(segment.rows()).transpose_axes(&[1, 0, 2])?.expand_dims(0);
+                let (qk, v) = (self.rotate(&to_heads(&qk)?, segment.cache.len() as i32)?, to_heads(&v)?);
+                mixed.push(self.attend(layer, segment, &qk, &v)?);
+            }
+        }
         let joined = if let [only] = mixed.as_slice() { only.clone() } else { concatenate(&mixed, 0)? };
         self.out.forward(&joined)
     }
 
-    /// Attention of single-token segments whose heads `cut` gives by row.
-    fn attend_each(
-        &self,
-        layer: usize,
-        batch: &mut Batch<'_>,
-        cut: impl Fn(i32) -> Result<(Array, Array, Array)>,
-    ) -> Result<Vec<Array>> {
-        let mut outputs = Vec::with_capacity(batch.segments.len());
-        for segment in &mut batch.segments {
-            let (q, k, v) = cut(segment.start)?;
-            outputs.push(self.attend(layer, segment, &q, &k, &v)?);
-        }
-        Ok(outputs)
-    }
-
-    /// One segment: heads of shape `[1, heads, n, head_dim]` to rows of shape `[n, heads * head_dim]`.
-    fn attend(&self, layer: usize, segment: &mut Segment<'_>, q: &Array, k: &Array, v: &Array) -> Result<Array> {
-        let (offset, n) = (segment.cache.len(), q.dim(2));
+    /// One segment: heads of q and then of k, `[1, heads + kv_heads, n, head_dim]`, and of v to rows of shape
+    /// `[n, heads * head_dim]`.
+    fn attend(&self, layer: usize, segment: &mut Segment<'_>, qk: &Array, v: &Array) -> Result<Array> {
+        let (offset, n) = (segment.cache.len(), qk.dim(2));
+        let (q, k) = (&qk.index((.., 0..self.heads)), &qk.index((.., self.heads..)));
         // The first position that any of these queries may see.
         let from = self.window.map_or(0, |w| (offset + 1).saturating_sub(w));
         let (keys, values) = segment.cache.update(layer, k, v, from)?;
@@ -142,15 +160,8 @@ impl Attention {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        let norms = self.norms.as_ref().map_or(0, |(q, k)| q.nbytes() + k.nbytes());
-        self.qkv.bytes() + self.out.bytes() + norms
+        self.qkv.bytes() + self.out.bytes() + self.norms.as_ref().map_or(0, Norms::bytes)
     }
-}
-
-/// Row `r` as `[1, heads, 1, head_dim]`.
-fn cut_row(x: &Array, r: i32) -> Result<Array> {
-    let row = x.index(r..r + 1);
-    Ok(if row.ndim() == 4 { row } else { row.expand_dims(2)? })
 }
 
 /// Boolean mask of shape `[n, offset + n - from]`: query `i` stands at position `offset + i` and sees keys at most

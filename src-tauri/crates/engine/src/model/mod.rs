@@ -2,6 +2,8 @@
 
 mod attention;
 mod batch;
+#[cfg(test)]
+mod launches;
 mod matrix;
 mod mlp;
 mod moe;
@@ -20,7 +22,7 @@ pub(crate) use moe::Routing;
 
 use crate::checkpoint::{Config, Loader};
 use crate::error::Result;
-use crate::experts::Experts;
+use crate::experts::{Experts, Guess};
 use crate::families::{MlpSpec, Spec};
 use crate::kv::KvCache;
 use crate::policy::Choice;
@@ -41,6 +43,7 @@ pub(crate) struct Model {
 
 #[derive(Debug)]
 struct Layer {
+    norm_eps: f32,
     attention_norm: Array,
     attention: Attention,
     mlp_norm: Array,
@@ -102,7 +105,7 @@ impl Model {
         let mut kept = Vec::new();
         let mut x = self.embedding.rows(&batch.tokens)?.as_dtype(self.dtype)?;
         for (n, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x, n, batch, choice, self.norm_eps, &mut kept)?;
+            x = layer.forward(&x, n, batch, choice, &mut kept, self.layers.get(n + 1))?;
         }
         let logits = match logits {
             Logits::None => None,
@@ -163,6 +166,7 @@ impl Layer {
         let hidden = loader.config.hidden;
         let path = |part: &str| format!("model.layers.{n}.{part}");
         Ok(Self {
+            norm_eps: loader.config.norm_eps,
             attention_norm: loader.vector(&path("input_layernorm.weight"), hidden)?,
             attention: Attention::load(loader, spec, n)?,
             mlp_norm: loader.vector(&path("post_attention_layernorm.weight"), hidden)?,
@@ -179,17 +183,31 @@ impl Layer {
         n: usize,
         batch: &mut Batch<'_>,
         choice: Choice,
-        eps: f32,
         kept: &mut Vec<Array>,
+        next: Option<&Self>,
     ) -> Result<Array> {
-        let normed = rms_norm(x, Some(&self.attention_norm), eps)?;
+        let normed = rms_norm(x, Some(&self.attention_norm), self.norm_eps)?;
         let x = x.add(self.attention.forward(&normed, n, batch)?)?;
-        let normed = rms_norm(&x, Some(&self.mlp_norm), eps)?;
+        let normed = rms_norm(&x, Some(&self.mlp_norm), self.norm_eps)?;
         let mixed = match &self.mlp {
-            Feedforward::Experts(moe) => moe.forward(&normed, choice, kept)?,
+            Feedforward::Experts(moe) => {
+                let guess = next.map(|next| next.guess(&x, choice)).transpose()?.flatten();
+                moe.forward(&normed, choice, kept, guess.as_ref())?
+            }
             Feedforward::Dense(mlp) => mlp.forward(&normed)?,
         };
         Ok(x.add(mixed)?)
+    }
+
+    /// The experts that this layer would choose if the layer before had no experts, and nothing attended in between:
+    /// from one layer to the next `x` changes little.
+    fn guess(&self, x: &Array, choice: Choice) -> Result<Option<Guess<'_>>> {
+        match &self.mlp {
+            Feedforward::Experts(moe) if moe.experts().guessable().is_some() => {
+                moe.guess(&rms_norm(x, Some(&self.mlp_norm), self.norm_eps)?, choice)
+            }
+            _ => Ok(None),
+        }
     }
 
     fn bytes(&self) -> usize {

@@ -8,7 +8,7 @@ use super::Matrix;
 use super::mlp::Mlp;
 use crate::checkpoint::Loader;
 use crate::error::Result;
-use crate::experts::Experts;
+use crate::experts::{Experts, Guess};
 use crate::families::MoeSpec;
 use crate::policy::Choice;
 
@@ -60,25 +60,41 @@ impl Moe {
         })
     }
 
-    /// `x` of shape `[rows, hidden]` to the same.
-    pub(crate) fn forward(&self, x: &Array, choice: Choice, chosen: &mut Vec<Array>) -> Result<Array> {
+    /// `x` of shape `[rows, hidden]` to the same. `guess`: of what the next layer will want.
+    pub(crate) fn forward(
+        &self,
+        x: &Array,
+        choice: Choice,
+        chosen: &mut Vec<Array>,
+        guess: Option<&Guess<'_>>,
+    ) -> Result<Array> {
         let routing = self.route(x, choice)?;
         if matches!(choice, Choice::Mass { .. }) {
             chosen.push(count_kept(&routing.weights)?);
         }
-        let routed = self.experts.forward(x, &routing)?;
+        let routed = self.experts.forward(x, &routing, guess)?;
         let Some(shared) = &self.shared else { return Ok(routed) };
         let gate = sigmoid(shared.gate.forward(x)?)?;
         Ok(routed.add(shared.mlp.forward(x)?.multiply(gate)?)?)
     }
 
-    /// Softmax over all experts, summed in float32, then the largest `k`; their weights are divided by their sum where
-    /// the family does so.
+    /// The experts that the router would choose for `x`, where their layer wants to know beforehand.
+    pub(crate) fn guess(&self, x: &Array, choice: Choice) -> Result<Option<Guess<'_>>> {
+        let Some(layer) = self.experts.guessable() else { return Ok(None) };
+        let experts = largest(&self.router.forward(x)?, choice.experts(self.top_k))?.contiguous()?;
+        Ok(Some(Guess { layer, experts }))
+    }
+
+    /// Softmax over all experts, summed in float32, then the largest `k`. Where the family divides their weights by
+    /// their sum, softmax over the `k` alone gives the same.
     fn route(&self, x: &Array, choice: Choice) -> Result<Routing> {
-        let scores = softmax_axis(self.router.forward(x)?, -1, true)?;
-        let k = choice.experts(self.top_k);
-        let experts = largest(&scores, k)?;
+        let logits = self.router.forward(x)?;
+        let scores = if self.normalize { logits } else { softmax_axis(logits, -1, true)? };
+        let experts = largest(&scores, choice.experts(self.top_k))?;
         let mut weights = scores.take_along_axis(&experts, -1)?;
+        if self.normalize {
+            weights = softmax_axis(weights, -1, true)?;
+        }
         match choice {
             Choice::Half { renormalize: true } if !self.normalize => {
                 // The little model's weights grow to the mass that the K chosen would have had.
@@ -86,7 +102,6 @@ impl Moe {
                 weights = weights.multiply(mass.divide(weights.sum_axis(-1, true)?)?)?;
             }
             Choice::Mass { share } => return self.keep_mass(&experts, &weights, share, x),
-            _ if self.normalize => weights = weights.divide(weights.sum_axis(-1, true)?)?,
             _ => {}
         }
         let ahead = matches!(choice, Choice::Half { .. }) && self.experts.fetch_ahead();

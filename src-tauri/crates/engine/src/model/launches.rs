@@ -1,0 +1,90 @@
+//! How many operations a pass asks of the device. On a GPU every one of them is a launch, and launches are what bounds
+//! decoding there.
+
+use std::collections::BTreeMap;
+use std::ffi::c_char;
+use std::path::Path;
+
+use mlx_rs::{Array, Dtype};
+
+use super::{Batch, Logits, Model};
+use crate::checkpoint::{Config, Loader, Tensors};
+use crate::families::Spec;
+use crate::policy::Choice;
+use crate::sampling::{confidence, greedy};
+
+/// Operations that only look at memory in another way. (They may still copy, where strides forbid looking.)
+const VIEWS: [&str; 11] = [
+    "AsStrided",
+    "Broadcast",
+    "ExpandDims",
+    "Flatten",
+    "Reshape",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "StopGradient",
+    "Transpose",
+    "Unflatten",
+];
+
+/// Operations between what is computed already and `outputs`, by name.
+#[allow(unsafe_code)]
+fn launches(outputs: &[&Array]) -> BTreeMap<String, usize> {
+    let mut text: *mut c_char = std::ptr::null_mut();
+    let mut length = 0;
+    // SAFETY: the stream, the vector and the namer live until they are freed here, the arrays longer; the text is
+    // complete when the stream is closed, is copied, and freed once.
+    let graph = unsafe {
+        let stream = libc::open_memstream(&mut text, &mut length);
+        assert!(!stream.is_null(), "a stream in memory");
+        let arrays: Vec<_> = outputs.iter().map(|a| a.as_ptr()).collect();
+        let vector = mlx_sys::mlx_vector_array_new_data(arrays.as_ptr(), arrays.len());
+        let namer = mlx_sys::mlx_node_namer_new();
+        let status = mlx_sys::mlx_export_to_dot(stream.cast(), namer, vector);
+        libc::fclose(stream);
+        mlx_sys::mlx_node_namer_free(namer);
+        mlx_sys::mlx_vector_array_free(vector);
+        assert_eq!(status, 0, "MLX writes its graph");
+        let graph = String::from_utf8_lossy(std::slice::from_raw_parts(text.cast::<u8>(), length)).into_owned();
+        libc::free(text.cast());
+        graph
+    };
+    let names = graph.lines().filter_map(|line| line.split_once("[label =\"")?.1.split_once('"')).map(|(name, _)| name);
+    let mut counts = BTreeMap::new();
+    for name in names.filter(|name| !VIEWS.contains(name)) {
+        *counts.entry(name.to_owned()).or_default() += 1;
+    }
+    counts
+}
+
+/// Of decoding one token after a prompt.
+fn of_a_token(name: &str, choice: Choice) -> BTreeMap<String, usize> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/fixtures").join(name);
+    let config = Config::open(&folder.join("config.json")).expect("a config");
+    let tensors = Tensors::open(&folder).expect("weights");
+    let loader = Loader { tensors: &tensors, config: &config, dtype: Dtype::Float32, quantize: None, store: None };
+    let model = Model::load(&loader, &Spec::of(&config).expect("a family"), &mut |_, _| {}).expect("a model");
+    let mut cache = model.cache();
+    let pass = |cache: &mut _, tokens: &[u32]| {
+        let output = model.forward(&mut Batch::new([(tokens, cache)]), choice, Logits::Last).expect("a pass");
+        output.logits.expect("logits")
+    };
+    pass(&mut cache, &[5, 6, 7]).eval().expect("the prompt");
+    let logits = pass(&mut cache, &[8]);
+    launches(&[&confidence(&logits).expect("confidence"), &greedy(&logits).expect("a token")])
+}
+
+/// The figures are those of MLX's CPU back end, which puts norms, RoPE and attention together from simple operations; a
+/// GPU has a launch for each.
+#[test]
+fn a_token_takes_no_more_launches_than_it_did() {
+    for (name, most) in [("micro/olmoe-mlx-4bit", 156), ("micro/qwen2moe-gqa", 140), ("micro/mixtral-window", 120)] {
+        for choice in [Choice::All, Choice::Half { renormalize: false }] {
+            let counts = of_a_token(name, choice);
+            let total: usize = counts.values().sum();
+            println!("{name}, {choice:?}: {total}: {counts:?}");
+            assert!(total <= most, "{name}, {choice:?}: {total} launches: {counts:?}");
+        }
+    }
+}
