@@ -1,11 +1,10 @@
 //! The endpoint for other programs, and who can reach it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mobile_service::{Handle, KeyError, Keys, ServeError, Service, ServiceConfig, StoredKey};
-use sysinfo::Networks;
+use mobile_service::{Handle, KeyError, Keys, Reachable, ServeError, Service, ServiceConfig, StoredKey};
 use tauri::{AppHandle, Manager as _};
 use tokio::sync::Mutex;
 
@@ -98,7 +97,7 @@ impl Network {
             listening: running.is_some(),
             lan: shared,
             port,
-            urls: if running.is_some() { urls(port, shared) } else { Vec::new() },
+            urls: running.as_ref().map(urls).unwrap_or_default(),
             clients: Vec::new(),
             nodes: Vec::new(),
         }
@@ -141,29 +140,13 @@ fn address(lan: LanSettings) -> SocketAddr {
     SocketAddr::from((ip, lan.port))
 }
 
-/// Where the endpoint can be reached: this computer first, then each network it is on.
-fn urls(port: u16, shared: bool) -> Vec<NetworkUrl> {
-    let url = |interface: &str, ip: IpAddr| NetworkUrl {
-        interface: interface.to_owned(),
-        url: format!("http://{}", SocketAddr::from((ip, port))),
+/// Where the endpoint can be reached.
+fn urls(handle: &Handle) -> Vec<NetworkUrl> {
+    let named = |Reachable { interface, url }| {
+        let interface = interface.unwrap_or_else(|| "This computer".to_owned());
+        NetworkUrl { interface, url }
     };
-    let mut urls = vec![url("This computer", Ipv4Addr::LOCALHOST.into())];
-    if shared {
-        match Networks::new_with_refreshed_list() {
-            Ok(networks) => {
-                let mut others: Vec<_> = networks
-                    .iter()
-                    .flat_map(|(name, data)| data.ip_networks().iter().map(move |network| (name, network.addr)))
-                    .filter(|(_, ip)| ip.is_ipv4() && !ip.is_loopback())
-                    .map(|(name, ip)| url(&name.to_string_lossy(), ip))
-                    .collect();
-                others.sort_by(|a, b| a.interface.cmp(&b.interface));
-                urls.extend(others);
-            }
-            Err(error) => tracing::warn!("the networks of this computer are not known: {error}"),
-        }
-    }
-    urls
+    handle.reachable().into_iter().map(named).collect()
 }
 
 fn entry(key: &StoredKey) -> KeyEntry {
@@ -193,10 +176,6 @@ mod tests {
         let lan = LanSettings::default();
         assert!(address(lan).ip().is_loopback());
         assert!(address(LanSettings { enabled: true, ..lan }).ip().is_unspecified());
-        assert_eq!(
-            urls(8090, false),
-            [NetworkUrl { interface: "This computer".to_owned(), url: "http://127.0.0.1:8090".to_owned() }]
-        );
     }
 
     #[test]

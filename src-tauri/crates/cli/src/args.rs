@@ -56,7 +56,7 @@ pub(crate) enum Command {
     Pull(PullArgs),
     /// Add a local folder to the library.
     Import(ImportArgs),
-    /// Remove a model from the library.
+    /// Remove a model from the library, and what was arranged of it for streaming.
     Rm(RemoveArgs),
     /// Show what this machine has.
     Doctor(DoctorArgs),

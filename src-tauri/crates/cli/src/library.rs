@@ -2,8 +2,8 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 use mobile_models::{
-    CancellationToken, Catalogue, Error, Import, Library, Machine, Pull, PullEvent, Shape, Status, Use, Verdict,
-    assess, bytes, inspect,
+    Arranged, CancellationToken, Catalogue, Error, Import, Library, Machine, Pull, PullEvent, Shape, Status, Use,
+    Verdict, assess, bytes, inspect,
 };
 use serde_json::json;
 
@@ -22,18 +22,28 @@ pub(crate) fn list(args: &ListArgs) -> Result<(), Failure> {
         return print_json(&json!(entries));
     }
     if entries.is_empty() {
-        return write_now(
-            "No models yet. mobile list --available shows what can be had, mobile pull ID fetches one.\n",
-        );
+        write_now("No models yet. mobile list --available shows what can be had, mobile pull ID fetches one.\n")?;
     }
-    for entry in entries {
+    for entry in &entries {
         let state = match &entry.status {
             Status::Ready { checkpoint } => format!("ready, {}", described(&checkpoint.shape)),
             Status::Incomplete { why } => format!("not complete: {why}"),
         };
-        write_now(&format!("{}  {}  {state}\n", entry.id, bytes(entry.bytes)))?;
+        let size = bytes(entry.bytes);
+        write_now(&format!("{}  {size}{}  {state}\n", entry.id, arranged(&entry.arranged)))?;
     }
-    Ok(())
+    library.arranged_besides(&entries).iter().try_for_each(|copy| {
+        let (path, size) = (copy.path.display(), bytes(copy.bytes));
+        write_now(&format!("{path}  {size}  arranged for streaming, of a model outside the library\n"))
+    })
+}
+
+/// What the copies take that are arranged for streaming, if there are any.
+fn arranged(copies: &[Arranged]) -> String {
+    match copies.iter().map(|copy| copy.bytes).sum::<u64>() {
+        0 => String::new(),
+        sum => format!(" + {} arranged for streaming", bytes(sum)),
+    }
 }
 
 fn available(library: &Library, as_json: bool) -> Result<(), Failure> {
@@ -54,10 +64,10 @@ fn available(library: &Library, as_json: bool) -> Result<(), Failure> {
 pub(crate) fn info(args: &InfoArgs) -> Result<(), Failure> {
     let library = Library::open(home()?);
     let embedded = model::embedded().filter(|_| args.model == model::EMBEDDED);
-    let (shape, download) = match embedded.map_or_else(|| library.resolve(&args.model), Ok) {
-        Ok(folder) => (inspect(&folder).map_err(failed)?.shape, 0),
+    let (shape, download, copies) = match embedded.map_or_else(|| library.resolve(&args.model), Ok) {
+        Ok(folder) => (inspect(&folder).map_err(failed)?.shape, 0, library.arranged(&folder)),
         Err(Error::NotHere(id)) => match Catalogue::embedded().get(&id) {
-            Some(offer) => (offer.shape.clone(), offer.bytes),
+            Some(offer) => (offer.shape.clone(), offer.bytes, Vec::new()),
             None => return Err(failed(Error::NotHere(id))),
         },
         Err(error) => return Err(failed(error)),
@@ -66,10 +76,11 @@ pub(crate) fn info(args: &InfoArgs) -> Result<(), Failure> {
     let usage = Use { context: args.context, ..Use::default() };
     let fit = assess(&shape, &usage, &room, download);
     if args.json {
-        return print_json(&json!({ "model": args.model, "shape": shape, "fit": fit }));
+        return print_json(&json!({ "model": args.model, "shape": shape, "fit": fit, "arranged": copies }));
     }
     write_now(&format!("{}: {}\n{}\n", args.model, described(&shape), verdict(fit.verdict)))?;
-    fit.lines.iter().try_for_each(|line| write_now(&format!("  {line}\n")))
+    let copies = copies.iter().map(|c| format!("arranged for streaming: {} in {}", bytes(c.bytes), c.path.display()));
+    fit.lines.into_iter().chain(copies).try_for_each(|line| write_now(&format!("  {line}\n")))
 }
 
 pub(crate) fn pull(args: &PullArgs) -> Result<(), Failure> {

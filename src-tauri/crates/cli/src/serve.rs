@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use mobile_engine::{ComputeDevice, LoadOptions, mlx_version};
 use mobile_models::{Library, Machine, Mlx};
-use mobile_service::{ModelSlot, ModelState, Service, ServiceConfig};
+use mobile_service::{ModelSlot, ModelState, Reachable, Service, ServiceConfig};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{LogFormat, ServeArgs};
@@ -28,7 +28,9 @@ pub(crate) fn run() -> Result<(), Failure> {
     let runtime = tokio::runtime::Runtime::new().map_err(|e| Failure::Other(format!("cannot start: {e}")))?;
     runtime.block_on(async {
         let handle = Service::new(config, slot.clone()).start().await.map_err(|e| Failure::Other(e.to_string()))?;
-        eprintln!("http://{}", handle.address());
+        for Reachable { interface, url } in handle.reachable() {
+            eprintln!("{url}{}", interface.map_or_else(String::new, |name| format!(" ({name})")));
+        }
         let loading = slot.clone();
         let loaded = tokio::task::spawn_blocking(move || loading.load(options)).await;
         let ended = match loaded {

@@ -63,6 +63,16 @@ fn from_installing_to_removing() {
     let (code, said) = service(home, &["status"]);
     assert!(code == 1 && said.contains("does not run"), "{said}");
 
+    let elsewhere = home.join("other logs");
+    fs::write(data.join("config.toml"), format!("log-folder = {elsewhere:?}\n")).expect("written");
+    assert_eq!(service(home, &["install"]).0, 0);
+    let text = fs::read_to_string(&unit).expect("a unit");
+    assert!(text.contains(&format!("\"--log-folder\" \"{}\"\n", elsewhere.display())), "{text}");
+    fs::write(elsewhere.join("serve.2026-01-01.log"), "elsewhere\n").expect("written");
+    fs::remove_file(data.join("config.toml")).expect("removed");
+    assert_eq!(service(home, &["logs"]), (0, "elsewhere\n".to_owned()), "those of the service as it was installed");
+    assert_eq!(service(home, &["install"]).0, 0);
+
     fs::write(data.join("logs/serve.2026-01-01.log"), "one\ntwo\n").expect("written");
     fs::write(data.join("logs/serve.2026-01-02.log"), "three\n").expect("written");
     assert_eq!(service(home, &["logs", "-n", "2"]), (0, "two\nthree\n".to_owned()));

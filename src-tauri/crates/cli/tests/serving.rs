@@ -116,6 +116,25 @@ fn log_lines_hold_no_prompt_no_key_and_no_path() {
 }
 
 #[test]
+fn the_network_is_told_addresses_that_answer() {
+    let home = tempfile::tempdir().expect("a folder");
+    let mut server = start(command(home.path()).args(["--lan", "--no-key", "--no-announce", "--port", "0"]));
+    assert!(server.address.starts_with("127.0.0.1:"), "{}", server.address);
+    let lines = server.lines.by_ref().map_while(Result::ok).take_while(|line| line != "ready");
+    let mut told: Vec<String> = lines.filter_map(|line| line.strip_prefix("http://").map(str::to_owned)).collect();
+    told.push(server.address.clone());
+    for line in told {
+        let address = line.split(' ').next().expect("an address");
+        let mut socket = TcpStream::connect(address).unwrap_or_else(|e| panic!("{line}: {e}"));
+        socket.set_read_timeout(Some(Duration::from_secs(30))).expect("set");
+        write!(socket, "GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("sent");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("answered");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{line}: {answer}");
+    }
+}
+
+#[test]
 fn announced_endpoints_are_listed() {
     let home = tempfile::tempdir().expect("a folder");
     let flags = ["--lan", "--no-key", "--port", "0"];

@@ -15,7 +15,7 @@ use safetensors::View;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::checkpoint::{Bits, Config, Fields, Tensors};
+use crate::checkpoint::{Bits, Config, Fields, Tensors, read_text};
 use crate::error::{Error, Result};
 use crate::families::{MoeNames, Spec};
 
@@ -88,7 +88,7 @@ pub fn convert(source: &Path, target: &Path, bits: Bits, mut progress: impl FnMu
 /// Copies tokenizer, template and generation settings: their contents, not their permissions, which may be read-only.
 pub(crate) fn copy_companions(source: &Path, target: &Path) -> Result<()> {
     for name in COMPANIONS.iter().filter(|n| source.join(n).exists()) {
-        let text = std::fs::read(source.join(name)).map_err(Error::read(source.join(name)))?;
+        let text = read_text(&source.join(name))?;
         std::fs::write(target.join(name), text).map_err(Error::write(target.join(name)))?;
     }
     Ok(())

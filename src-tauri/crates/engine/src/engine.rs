@@ -115,6 +115,8 @@ pub struct ModelInfo {
     pub expert_bytes: usize,
     /// Experts of each layer that are in memory at a time: all of them, unless experts are streamed.
     pub expert_slots: usize,
+    /// Sequences decoded together at most.
+    pub max_sequences: usize,
     /// The most memory MLX held while loading.
     pub load_peak_bytes: usize,
     /// Seconds that loading took.
@@ -344,6 +346,7 @@ fn load(options: &LoadOptions, mut progress: impl FnMut(Progress)) -> Result<(Lo
         .name
         .clone()
         .unwrap_or_else(|| folder.file_name().map_or_else(|| "model".to_owned(), |n| n.to_string_lossy().into_owned()));
+    let limits = Limits { sequences: options.max_sequences.max(1), prefix_bytes: options.prefix_bytes, context };
     let info = ModelInfo {
         name: name.clone(),
         folder: folder.clone(),
@@ -360,10 +363,10 @@ fn load(options: &LoadOptions, mut progress: impl FnMut(Progress)) -> Result<(Lo
         weight_bytes: model.bytes(),
         expert_bytes: model.experts().map_or(0, Experts::expert_bytes),
         expert_slots: model.experts().map_or(0, Experts::slots),
+        max_sequences: limits.sequences,
         load_peak_bytes: mlx_rs::memory::peak_memory()?,
         load_seconds: started.elapsed().as_secs_f64(),
     };
-    let limits = Limits { sequences: options.max_sequences.max(1), prefix_bytes: options.prefix_bytes, context };
     Ok((Loaded { model, text, name, device, top_k: spec.moe.top_k, limits, meter }, info))
 }
 

@@ -35,7 +35,7 @@ mod sampling;
 mod statistics;
 mod text;
 
-pub use checkpoint::Bits;
+pub use checkpoint::{Bits, check};
 pub use constraint::Constraint;
 pub use convert::{Converted, convert};
 pub use decode::{Event, FinishReason, Finished, Generation, Logprob, Prefill, Remote, Request, Token};

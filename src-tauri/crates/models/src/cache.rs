@@ -70,9 +70,14 @@ impl Repository {
         if let Some(path) = self.commit("main").map(|c| self.snapshot(&c)).filter(|p| p.is_dir()) {
             return Some(path);
         }
-        let snapshots = fs::read_dir(self.root.join("snapshots")).ok()?;
         let modified = |path: &PathBuf| path.metadata().and_then(|m| m.modified()).ok();
-        snapshots.flatten().map(|e| e.path()).filter(|p| p.is_dir()).max_by_key(modified)
+        self.snapshots().into_iter().max_by_key(modified)
+    }
+
+    /// The folders of all commits that were downloaded, whole or in part.
+    pub(crate) fn snapshots(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.root.join("snapshots")).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
     }
 
     /// Locks a blob against other processes, huggingface_hub's included; `None` while one of them has it. The lock

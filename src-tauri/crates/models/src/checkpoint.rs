@@ -1,16 +1,15 @@
 //! Whether a folder holds a whole checkpoint: every shard there, each of the size that its own header promises.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use safetensors::tensor::Metadata;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::files::{INDEX, is_plain_name, is_weights, read_text};
+use crate::files::{INDEX, is_plain_name, is_weights, open, read_text};
 use crate::shape::Shape;
 
 /// The limit of the safetensors format.
@@ -37,14 +36,12 @@ pub struct Checkpoint {
 /// What is missing, truncated, malformed or not supported, with the file at fault.
 pub fn inspect(folder: &Path) -> Result<Checkpoint> {
     let shape = Shape::open(&folder.join("config.json"))?;
-    let root = trusted_root(folder)?;
     let shards = shards(folder)?;
     let (mut tensor_bytes, mut file_bytes) = (0, 0);
     for name in &shards {
         let path = folder.join(name);
-        let real = path.canonicalize().map_err(|_| Error::weights(&path, "missing"))?;
-        if !real.starts_with(&root) {
-            return Err(Error::weights(&path, "links to a file outside the model's folder; copy that file here"));
+        if !path.exists() {
+            return Err(Error::weights(&path, "missing"));
         }
         let (tensors, file) = check_shard(&path)?;
         tensor_bytes += tensors;
@@ -52,13 +49,6 @@ pub fn inspect(folder: &Path) -> Result<Checkpoint> {
     }
     let tokenizer = folder.join("tokenizer.json").is_file();
     Ok(Checkpoint { shape, shards, tensor_bytes, file_bytes, tokenizer })
-}
-
-/// Where links may lead: the folder itself, or the whole repository for a snapshot of the cache.
-fn trusted_root(folder: &Path) -> Result<PathBuf> {
-    let real = folder.canonicalize().map_err(Error::read(folder))?;
-    let repository = real.parent().filter(|p| p.ends_with("snapshots")).and_then(Path::parent);
-    Ok(repository.map_or_else(|| real.clone(), Path::to_owned))
 }
 
 /// Names of the shards: those of the index, or the one file there is.
@@ -92,7 +82,7 @@ pub(crate) fn shards_of_index(text: &str, path: &Path) -> Result<Vec<String>> {
 /// Bytes of the tensors and of the file, which must agree. Offsets that overlap, leave holes or do not match the
 /// shapes are refused by the safetensors crate.
 fn check_shard(path: &Path) -> Result<(u64, u64)> {
-    let mut file = File::open(path).map_err(Error::read(path))?;
+    let mut file = open(path)?;
     let size = file.metadata().map_err(Error::read(path))?.len();
     let mut length = [0; 8];
     file.read_exact(&mut length).map_err(|_| Error::weights(path, "too short for a safetensors file"))?;
@@ -154,41 +144,5 @@ mod tests {
         assert!(refusal(folder.path()).contains("has 61681 bytes"));
         fs::remove_file(&shard).expect("removed");
         assert!(refusal(folder.path()).contains("model-00002-of-00003.safetensors: missing"));
-    }
-
-    #[test]
-    fn hostile_headers_are_refused_without_reading_them() {
-        let folder = fixture();
-        let shard = folder.path().join("model-00001-of-00003.safetensors");
-        let with = |length: u64, text: &str| {
-            let data = [&length.to_le_bytes()[..], text.as_bytes()].concat();
-            fs::write(&shard, data).expect("written");
-            refusal(folder.path())
-        };
-        assert!(with(100_000_000_000, "{}").contains("100000000000 bytes"));
-        assert!(with(u64::MAX, "{}").contains("claims"));
-        let tensors = |text: &str| with(text.len() as u64, text);
-        let overlap = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}}"#;
-        assert!(tensors(overlap).contains("not a valid safetensors file"));
-        let negative = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[-4,0]}}"#;
-        assert!(tensors(negative).contains("not a valid safetensors file"));
-        let duplicate = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#;
-        assert!(tensors(duplicate).contains("not a valid safetensors file"));
-        let huge = r#"{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}}"#;
-        assert!(tensors(huge).contains("not a valid safetensors file"));
-    }
-
-    #[test]
-    fn nothing_outside_the_folder_is_read() {
-        let folder = fixture();
-        let index = folder.path().join(INDEX);
-        for name in ["../secret.safetensors", "/etc/passwd", "sub/x.safetensors", "config.json"] {
-            fs::write(&index, format!(r#"{{"weight_map":{{"a":"{name}"}}}}"#)).expect("written");
-            assert!(refusal(folder.path()).contains("not a file of the folder"), "{name}");
-        }
-        let outside = tempfile::NamedTempFile::new().expect("a file");
-        std::os::unix::fs::symlink(outside.path(), folder.path().join("link.safetensors")).expect("a link");
-        fs::write(&index, r#"{"weight_map":{"a":"link.safetensors"}}"#).expect("written");
-        assert!(refusal(folder.path()).contains("outside the model's folder"));
     }
 }

@@ -1,5 +1,7 @@
 //! The files of a checkpoint: which ones matter, and reading them without trusting them.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -7,8 +9,8 @@ use crate::error::{Error, Result};
 /// The index of a sharded checkpoint.
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
-/// No config or index of a real model comes near this many bytes.
-const MAX_TEXT: u64 = 64 << 20;
+/// No file of a real model but its weights comes near this many bytes.
+pub(crate) const MAX_TEXT: u64 = 64 << 20;
 
 /// Whether a file of this name is of use; weights are, until an index says otherwise.
 pub(crate) fn is_needed(name: &str) -> bool {
@@ -35,17 +37,33 @@ pub(crate) fn is_plain_name(name: &str) -> bool {
     (1..=255).contains(&name.len()) && !name.starts_with('.') && name.chars().all(plain)
 }
 
+/// Opens a file of a model, which may come from anybody. A pipe or a device would be read for ever, and a link out of the
+/// folder is a way to somebody's files; only the cache has links of that kind, from a snapshot to the rest of its
+/// repository.
+pub(crate) fn open(path: &Path) -> Result<File> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let real = path.canonicalize().map_err(Error::read(path))?;
+    let root = folder.canonicalize().map_err(Error::read(folder))?;
+    let repository = root.parent().filter(|p| p.ends_with("snapshots")).and_then(Path::parent);
+    if !real.starts_with(repository.unwrap_or(&root)) {
+        return Err(Error::weights(path, "links to a file outside the model's folder; copy that file here"));
+    }
+    if !real.is_file() {
+        return Err(Error::weights(path, "not a file"));
+    }
+    File::open(&real).map_err(Error::read(path))
+}
+
 /// A text file, refused when it is too large or not UTF-8.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
-    let metadata = std::fs::metadata(path).map_err(Error::read(path))?;
-    if !metadata.is_file() {
-        return Err(Error::config(path, "not a file"));
-    }
-    if metadata.len() > MAX_TEXT {
-        let size = metadata.len();
+    let file = open(path)?;
+    let size = file.metadata().map_err(Error::read(path))?.len();
+    if size > MAX_TEXT {
         return Err(Error::config(path, format!("{size} bytes is more than the {MAX_TEXT} this file may have")));
     }
-    std::fs::read_to_string(path).map_err(Error::read(path))
+    let mut text = String::with_capacity(size as usize);
+    file.take(MAX_TEXT).read_to_string(&mut text).map_err(Error::read(path))?;
+    Ok(text)
 }
 
 /// Bytes free for this user at `path`, or at the nearest folder above it that exists.

@@ -1,20 +1,20 @@
 //! The models on this machine: the Hugging Face cache, which other tools share, and folders that were imported.
 
+mod arranged;
 mod import;
 mod state;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
 use crate::cache::Repository;
 use crate::checkpoint::{Checkpoint, inspect};
 use crate::error::{Error, Result};
 use crate::id::ModelId;
 use crate::shape::Shape;
+pub use arranged::Arranged;
 pub use import::Import;
 use state::{Imported, State};
 
@@ -39,6 +39,8 @@ pub struct Entry {
     pub status: Status,
     /// Bytes it takes on the disk, what was downloaded in part included.
     pub bytes: u64,
+    /// Its copies that are arranged for streaming.
+    pub arranged: Vec<Arranged>,
 }
 
 /// Where a model came from.
@@ -119,7 +121,7 @@ impl Library {
                 .filter_map(|id| self.cached(&id))
                 .collect(),
         };
-        entries.extend(State::read(&self.data)?.imported.iter().map(imported));
+        entries.extend(State::read(&self.data)?.imported.iter().map(|model| self.imported(model)));
         entries.sort_by_key(|e| e.id.to_lowercase());
         Ok(entries)
     }
@@ -131,7 +133,7 @@ impl Library {
     pub fn info(&self, id: &str) -> Result<Entry> {
         let state = State::read(&self.data)?;
         if let Some(found) = state.imported.iter().find(|i| i.id == id) {
-            return Ok(imported(found));
+            return Ok(self.imported(found));
         }
         let id: ModelId = id.parse()?;
         self.cached(&id).ok_or_else(|| Error::NotHere(id.to_string()))
@@ -157,30 +159,8 @@ impl Library {
         }
     }
 
-    /// Where the experts of the checkpoint in `folder` are kept arranged for streaming in one `variant`. Another folder
-    /// once the checkpoint's files change.
-    ///
-    /// # Errors
-    /// [`Error::Read`] when the folder cannot be read.
-    pub fn streamed_folder(&self, folder: &Path, variant: &str) -> Result<PathBuf> {
-        let mut digest = Sha256::new();
-        let path = folder.canonicalize().map_err(Error::read(folder))?;
-        digest.update(path.as_os_str().as_encoded_bytes());
-        let mut files: Vec<_> = fs::read_dir(folder).map_err(Error::read(folder))?.flatten().collect();
-        files.sort_by_key(fs::DirEntry::file_name);
-        for file in files {
-            let about = fs::metadata(file.path()).map_err(Error::read(file.path()))?;
-            let changed = about.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-            digest.update(file.file_name().as_encoded_bytes());
-            digest.update(about.len().to_le_bytes());
-            digest.update(changed.as_nanos().to_le_bytes());
-        }
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let short: String = digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-        Ok(self.data.join("streamed").join(format!("{name}-{short}-{variant}")))
-    }
-
-    /// Removes a model; gives the bytes that came free. An imported folder of the user's is forgotten, not deleted.
+    /// Removes a model and its arranged copies; gives the bytes that came free. An imported folder of the user's is
+    /// forgotten, not deleted.
     ///
     /// # Errors
     /// [`Error::NotHere`]; [`Error::Busy`] while it is being downloaded; [`Error::Write`].
@@ -191,12 +171,13 @@ impl Library {
             Ok(())
         })?;
         if let Some(model) = removed {
+            let arranged = self.remove_arranged(&model.path)?;
             if !model.copied {
-                return Ok(0);
+                return Ok(arranged);
             }
             let bytes = folder_bytes(&model.path);
             fs::remove_dir_all(&model.path).map_err(Error::write(&model.path))?;
-            return Ok(bytes);
+            return Ok(bytes + arranged);
         }
         let id: ModelId = id.parse()?;
         let repository = Repository::new(&self.cache, &id);
@@ -206,26 +187,37 @@ impl Library {
         if repository.is_locked() {
             return Err(Error::Busy(id.to_string()));
         }
-        let bytes = repository.bytes();
+        let mut bytes = repository.bytes();
+        for snapshot in repository.snapshots() {
+            bytes += self.remove_arranged(&snapshot)?;
+        }
         repository.remove()?;
         Ok(bytes)
+    }
+
+    fn imported(&self, model: &Imported) -> Entry {
+        Entry {
+            id: model.id.clone(),
+            path: model.path.clone(),
+            origin: if model.copied { Origin::Copied } else { Origin::InPlace },
+            status: status(&model.path),
+            bytes: folder_bytes(&model.path),
+            arranged: self.arranged(&model.path),
+        }
     }
 
     fn cached(&self, id: &ModelId) -> Option<Entry> {
         let repository = Repository::new(&self.cache, id);
         let path = repository.current()?;
         Shape::open(&path.join("config.json")).ok()?;
-        Some(Entry { id: id.to_string(), status: status(&path), path, origin: Origin::Hub, bytes: repository.bytes() })
-    }
-}
-
-fn imported(model: &Imported) -> Entry {
-    Entry {
-        id: model.id.clone(),
-        path: model.path.clone(),
-        origin: if model.copied { Origin::Copied } else { Origin::InPlace },
-        status: status(&model.path),
-        bytes: folder_bytes(&model.path),
+        Some(Entry {
+            id: id.to_string(),
+            status: status(&path),
+            origin: Origin::Hub,
+            bytes: repository.bytes(),
+            arranged: repository.snapshots().iter().flat_map(|snapshot| self.arranged(snapshot)).collect(),
+            path,
+        })
     }
 }
 

@@ -311,6 +311,16 @@ async fn a_repository_without_its_shards_is_refused_first() {
 }
 
 #[tokio::test]
+async fn a_tokenizer_that_nobody_could_load_is_not_fetched() {
+    let s = setup().await;
+    let tokenizer = fs::File::create(s.source.join("tokenizer.json")).expect("made");
+    tokenizer.set_len((64 << 20) + 1).expect("lengthened");
+    let error = s.refused(&s.pull()).await;
+    assert!(matches!(&error, Error::NotAModel { what, .. } if what.contains("tokenizer.json")), "{error}");
+    assert!(s.served("tokenizer.json").is_empty() && s.served(SHARD).is_empty());
+}
+
+#[tokio::test]
 async fn a_full_disk_is_noticed_before() {
     let s = setup().await;
     let mut pull = s.pull();

@@ -87,8 +87,9 @@ impl News {
         match app.slot.state() {
             ModelState::Ready(ready) => {
                 let status = ready.engine.status();
+                let info = ready.engine.info();
                 let load = status.running + status.queued;
-                Self { model: Some(ready.engine.info().name.clone()), load, max: ready.max_sequences }
+                Self { model: Some(info.name.clone()), load, max: Some(info.max_sequences) }
             }
             _ => Self { model: None, load: 0, max: None },
         }

@@ -21,6 +21,7 @@ use tower::ServiceExt as _;
 use crate::announce::announce;
 use crate::app::{App, Shared};
 use crate::config::ServiceConfig;
+use crate::reach::{Reachable, reachable};
 use crate::routes;
 use crate::slot::ModelSlot;
 
@@ -124,6 +125,12 @@ impl Handle {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where to send requests: from this machine first, then from each network that can reach it.
+    #[must_use]
+    pub fn reachable(&self) -> Vec<Reachable> {
+        reachable(self.address)
     }
 
     /// Whether the network can reach it.

@@ -39,8 +39,6 @@ pub struct ReadyModel {
     pub engine: Engine,
     /// When it became ready, in seconds since 1970.
     pub since: u64,
-    /// Requests it runs at once, where the slot loaded it.
-    pub max_sequences: Option<usize>,
 }
 
 /// Shared between the host, which fills it, and the service, which answers from it. Clones are the same slot.
@@ -83,7 +81,7 @@ impl ModelSlot {
     /// Puts a loaded engine in. Requests that run on the one before go on to their end.
     pub fn set_ready(&self, engine: Engine) {
         self.turn.fetch_add(1, Ordering::SeqCst);
-        self.put(ModelState::Ready(ReadyModel { engine, since: unix_seconds(), max_sequences: None }));
+        self.put(ModelState::Ready(ReadyModel { engine, since: unix_seconds() }));
     }
 
     /// Says that the host is loading a model by its own means.
@@ -112,7 +110,6 @@ impl ModelSlot {
         let name = options.name.clone().unwrap_or_else(|| {
             options.folder.file_name().map_or_else(|| "model".to_owned(), |n| n.to_string_lossy().into_owned())
         });
-        let max_sequences = Some(options.max_sequences);
         self.set_loading(&name, Progress { done: 0, total: 0 });
         let (slot, model) = (self.clone(), name.clone());
         let loaded = Engine::load(options, move |progress| {
@@ -120,7 +117,7 @@ impl ModelSlot {
         });
         match loaded {
             Ok(engine) => {
-                self.put_in_turn(turn, ModelState::Ready(ReadyModel { engine, since: unix_seconds(), max_sequences }));
+                self.put_in_turn(turn, ModelState::Ready(ReadyModel { engine, since: unix_seconds() }));
                 Ok(())
             }
             Err(error) => {

@@ -68,7 +68,8 @@ fn nodes_are_found_with_their_load_and_gone_when_they_close() {
             o.queue = 64;
         }));
         let first = |nodes: &[Node]| nodes.iter().find(|n| n.port == ports[0]).cloned();
-        until(&nodes, &ports, |n| first(n).is_some_and(|n| n.model.as_deref() == Some(MODEL))).await;
+        let named = |n: &Node| n.model.as_deref() == Some(MODEL) && n.max == Some(1);
+        until(&nodes, &ports, |n| first(n).is_some_and(|n| named(&n))).await;
         let body = json!({"prompt": "a", "raw": true, "max_tokens": 120, "policy": "full"});
         let busy = tokio::spawn({
             let (client, url) = (one.client.clone(), format!("http://127.0.0.1:{}/generate", ports[0]));

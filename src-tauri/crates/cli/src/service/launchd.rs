@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -83,6 +83,17 @@ impl Launchd {
         }
     }
 
+    /// Where the installed service writes its logs: beside what launchd catches.
+    pub(super) fn logs(&self) -> Result<Option<PathBuf>, Failure> {
+        if !self.file().exists() {
+            return Ok(None);
+        }
+        let wrong = |e| Failure::Other(format!("{}: {e}", self.file().display()));
+        let agent = plist::Value::from_file(self.file()).map_err(wrong)?;
+        let caught = agent.as_dictionary().and_then(|keys| keys.get("StandardErrorPath")?.as_string());
+        Ok(caught.and_then(|path| Path::new(path).parent()).map(Path::to_owned))
+    }
+
     fn file(&self) -> PathBuf {
         self.folder.join(format!("{LABEL}.plist"))
     }
@@ -139,8 +150,6 @@ fn plist(job: &Job) -> Result<Vec<u8>, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use plist::Value;
 
     use super::super::tests::{calls, fake, job};
@@ -208,6 +217,7 @@ mod tests {
         let fresh = [format!("print {target}"), format!("enable {target}"), bootstrap.clone()];
         assert_eq!(calls(home.path()), fresh);
         assert_eq!(launchd.state().expect("a state"), State::Running { process: 42 });
+        assert_eq!(launchd.logs().expect("an agent"), Some("/home/a b/logs".into()));
         calls(home.path());
         launchd.install(&job()).expect("installed again");
         let again = calls(home.path());

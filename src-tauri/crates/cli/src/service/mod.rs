@@ -28,6 +28,9 @@ const ADVICE: &str = match cfg!(target_os = "macos") {
     false => "`loginctl enable-linger` keeps it running while you are logged out.\n",
 };
 
+/// Where logs go if nothing else is said, in the program's own folder.
+const LOGS: &str = "logs";
+
 /// How much of the end of a log file is looked at.
 const TAIL: u64 = 1 << 20;
 
@@ -65,15 +68,14 @@ enum State {
 }
 
 impl Job {
-    fn new(program: &Path, config: Option<&Path>, home: &Path) -> Result<Self, Failure> {
-        let logs = home.join("logs");
-        let mut command = vec![utf8(program)?, "serve".to_owned(), "--log-folder".to_owned(), utf8(&logs)?];
+    fn new(program: &Path, config: Option<&Path>, home: &Path, logs: &Path) -> Result<Self, Failure> {
+        let mut command = vec![utf8(program)?, "serve".to_owned(), "--log-folder".to_owned(), utf8(logs)?];
         if let Some(config) = config {
             command.extend(["--config".to_owned(), utf8(config)?]);
         }
         // The manager starts the program without the terminal's environment.
         let environment = vec![("MOBILE_HOME".to_owned(), utf8(home)?)];
-        Ok(Self { command, environment, logs })
+        Ok(Self { command, environment, logs: logs.to_owned() })
     }
 }
 
@@ -84,10 +86,12 @@ fn utf8(path: &Path) -> Result<String, Failure> {
 
 fn install(args: &InstallArgs) -> Result<(), Failure> {
     // What would not start now would only be started again and again.
-    serve::check(&settings::of_file(args.config.as_deref())?)?;
+    let settings = settings::of_file(args.config.as_deref())?;
+    serve::check(&settings)?;
     let config = args.config.as_deref().map(Path::canonicalize).transpose()?;
     let home = std::path::absolute(home()?)?;
-    let job = Job::new(&std::env::current_exe()?.canonicalize()?, config.as_deref(), &home)?;
+    let logs = std::path::absolute(settings.log_folder.unwrap_or_else(|| home.join(LOGS)))?;
+    let job = Job::new(&std::env::current_exe()?.canonicalize()?, config.as_deref(), &home, &logs)?;
     std::fs::create_dir_all(&job.logs)?;
     Manager::find()?.install(&job)?;
     write_now(&format!(
@@ -108,7 +112,7 @@ fn status() -> Result<(), Failure> {
 }
 
 fn show_logs(args: &LogsArgs) -> Result<(), Failure> {
-    let folder = home()?.join("logs");
+    let folder = log_folder()?;
     let files = logs::files(&folder);
     let mut lines = Vec::new();
     for file in files.iter().rev() {
@@ -129,6 +133,17 @@ fn show_logs(args: &LogsArgs) -> Result<(), Failure> {
     }
     write_now(&text)?;
     follow(&folder)
+}
+
+/// Where the installed service writes its logs; where none is installed, where one would.
+fn log_folder() -> Result<PathBuf, Failure> {
+    if let Some(folder) = Manager::find()?.logs()? {
+        return Ok(folder);
+    }
+    Ok(match settings::of_file(None)?.log_folder {
+        Some(folder) => folder,
+        None => home()?.join(LOGS),
+    })
 }
 
 /// The last lines of a file.
@@ -237,7 +252,8 @@ mod tests {
 
     pub(super) fn job() -> Job {
         let config = Path::new("/etc/a \"b\" %h $HOME.toml");
-        Job::new(Path::new("/opt/mobile app/mobile"), Some(config), Path::new("/home/a b")).expect("a job")
+        let (home, logs) = (Path::new("/home/a b"), Path::new("/home/a b/logs"));
+        Job::new(Path::new("/opt/mobile app/mobile"), Some(config), home, logs).expect("a job")
     }
 
     #[test]

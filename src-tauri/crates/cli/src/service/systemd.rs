@@ -1,11 +1,15 @@
 //! The user unit on Linux. Directives as in systemd.service(5) and systemd.exec(5).
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use super::{Job, State, field, must, remove, replace, tool};
 use crate::error::Failure;
 
 const UNIT: &str = "mobile.service";
+
+/// A key of our own; systemd passes over sections that begin with `X-`.
+const LOGS: &str = "LogFolder";
 
 /// systemd for one user.
 #[derive(Debug)]
@@ -52,6 +56,15 @@ impl Systemd {
         })
     }
 
+    /// Where the installed service writes its logs.
+    pub(super) fn logs(&self) -> Result<Option<PathBuf>, Failure> {
+        match std::fs::read_to_string(self.file()) {
+            Ok(unit) => Ok(field(&unit, LOGS).map(PathBuf::from)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn file(&self) -> PathBuf {
         self.folder.join(UNIT)
     }
@@ -65,7 +78,9 @@ fn unit(job: &Job) -> String {
         "[Unit]\nDescription=MoBiLE: language models over HTTP\n\n\
          [Service]\nExecStart={command}\nEnvironment={environment}\nRestart=always\nRestartSec=10\n\
          LimitNOFILE=4096\n\n\
-         [Install]\nWantedBy=default.target\n"
+         [Install]\nWantedBy=default.target\n\n\
+         [X-MoBiLE]\n{LOGS}={}\n",
+        job.logs.display()
     )
 }
 
@@ -120,9 +135,11 @@ mod tests {
                 ["--user daemon-reload", "--user enable mobile.service", "--user restart mobile.service"]
             );
             assert_eq!(systemd.state().expect("a state"), State::Running { process: 42 });
+            assert_eq!(systemd.logs().expect("a unit"), Some("/home/a b/logs".into()));
             calls(home.path());
         }
         assert!(systemd.uninstall().expect("removed") && !systemd.uninstall().expect("nothing to remove"));
+        assert_eq!(systemd.logs().expect("no unit"), None);
         assert_eq!(calls(home.path()), ["--user disable --now mobile.service", "--user daemon-reload"]);
         assert_eq!(systemd.state().expect("a state"), State::Absent);
     }

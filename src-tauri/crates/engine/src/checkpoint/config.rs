@@ -71,6 +71,9 @@ fn bits_of(q: &Fields) -> Result<Bits> {
     Ok(Bits { bits, group_size })
 }
 
+/// No model comes near so many layers; what is kept per layer is made before a tensor is looked for.
+const MOST_LAYERS: usize = 4096;
+
 /// What all families say in the same words.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
@@ -116,9 +119,13 @@ impl Config {
                 )));
             }
         };
+        let layers = fields.size("num_hidden_layers")?;
+        if layers > MOST_LAYERS {
+            return Err(fields.error(format!("field \"num_hidden_layers\" ({layers}) is above {MOST_LAYERS}")));
+        }
         Ok(Self {
             hidden,
-            layers: fields.size("num_hidden_layers")?,
+            layers,
             heads,
             kv_heads,
             head_dim,

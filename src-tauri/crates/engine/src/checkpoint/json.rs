@@ -4,10 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::files::read_text;
 use crate::error::{Error, Result};
-
-/// No config, index or tokenizer settings file of a real model comes near this many bytes.
-const MAX_BYTES: u64 = 64 << 20;
 
 /// One object of a JSON file.
 #[derive(Debug, Clone)]
@@ -104,13 +102,4 @@ impl Fields {
     fn missing(&self, name: &str) -> Error {
         self.error(format!("field {name:?} is missing"))
     }
-}
-
-/// A text file of the checkpoint, refused when it is too large or not UTF-8.
-pub(crate) fn read_text(path: &Path) -> Result<String> {
-    let size = std::fs::metadata(path).map_err(Error::read(path))?.len();
-    if size > MAX_BYTES {
-        return Err(Error::config(path, format!("{size} bytes is more than the {MAX_BYTES} this file may have")));
-    }
-    std::fs::read_to_string(path).map_err(Error::read(path))
 }

@@ -185,7 +185,7 @@ fn shard_names(folder: &Path) -> Result<Vec<String>> {
 
 /// Opens a safetensors file and checks its header, offsets and size; gives the place where the data starts.
 fn open_shard(path: &Path) -> Result<(File, Metadata, u64)> {
-    let file = File::open(path).map_err(Error::read(path))?;
+    let file = super::open_weights(path)?;
     let map = map_header(&file).map_err(Error::read(path))?;
     let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| {
         let what = match e {

@@ -142,7 +142,7 @@ pub(crate) struct LayerFile {
 impl LayerFile {
     /// Opens and checks the file of `layer`. Without `page_cache` the system is told to keep nothing of what is read.
     pub(crate) fn open(path: PathBuf, layer: usize, page_cache: bool) -> Result<Self> {
-        let file = File::open(&path).map_err(Error::read(&path))?;
+        let file = crate::checkpoint::open_weights(&path)?;
         let length = file.metadata().map_err(Error::read(&path))?.len();
         let (header, start) = read_header(&file, &path)?;
         let wanted = start + header.record_bytes() * header.experts() as u64;

@@ -9,6 +9,9 @@ mod qwen2_moe;
 use crate::checkpoint::Config;
 use crate::error::{Error, Result};
 
+/// No model comes near so many experts a layer; each has a name before its tensor is looked for.
+const MOST_EXPERTS: usize = 1 << 16;
+
 /// How to read one family's config.
 struct Family {
     /// Class name in `architectures`.
@@ -100,6 +103,9 @@ impl Spec {
             return Err(config.fields.error(format!("activation {activation:?} is not supported, only \"silu\" is")));
         }
         let spec = (family.describe)(config)?;
+        if spec.moe.experts > MOST_EXPERTS {
+            return Err(config.fields.error(format!("{} experts are above {MOST_EXPERTS}", spec.moe.experts)));
+        }
         if spec.moe.top_k > spec.moe.experts {
             return Err(config.fields.error(format!(
                 "field \"num_experts_per_tok\" ({}) is more than the {} experts",

@@ -2,6 +2,8 @@
 //!
 //! Report: <https://arxiv.org/abs/2407.10671>. Reference: `Qwen2MoeForCausalLM` in Hugging Face transformers.
 
+use std::collections::BTreeSet;
+
 use super::{AttentionSpec, MLP_NAMES, MlpSpec, MoeSpec, Spec};
 use crate::checkpoint::Config;
 use crate::error::Result;
@@ -9,8 +11,8 @@ use crate::error::Result;
 pub(super) fn describe(config: &Config) -> Result<Spec> {
     let fields = &config.fields;
     let dense_only = match fields.get("mlp_only_layers") {
-        None => Vec::new(),
-        Some(value) => serde_json::from_value::<Vec<usize>>(value.clone())
+        None => BTreeSet::new(),
+        Some(value) => serde_json::from_value::<BTreeSet<usize>>(value.clone())
             .map_err(|_| fields.error(format!("field \"mlp_only_layers\" must be a list of layers, found {value}")))?,
     };
     let step = fields.opt_size("decoder_sparse_step")?.unwrap_or(1);

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::{Fields, read_text};
 use crate::error::{Error, Result};
 
+/// Bytes of a rendered conversation at most: more than any context holds.
+const LONGEST: usize = 16 << 20;
+
 /// Instructions a template may take: real ones take some thousands for a long conversation.
 const FUEL: u64 = 20_000_000;
 
@@ -62,7 +65,36 @@ impl Template {
         let special = Value::from_iter(self.special.iter().map(|(k, v)| (k.as_str(), v.as_str())));
         let template = self.environment.get_template(NAME).map_err(refused)?;
         let messages = Serde(messages);
-        template.render(context! { messages, add_generation_prompt => true, ..special }).map_err(refused)
+        let mut out = Bounded::default();
+        let context = context! { messages, add_generation_prompt => true, ..special };
+        match template.render_captured_to(context, &mut out) {
+            Err(_) if out.full => {
+                Err(Error::Template(format!("it makes more than {LONGEST} bytes of the conversation")))
+            }
+            done => done.map_err(refused).map(|_| String::from_utf8_lossy(&out.text).into_owned()),
+        }
+    }
+}
+
+/// What a template has written. Its instructions are counted, but one of them can write much.
+#[derive(Debug, Default)]
+struct Bounded {
+    text: Vec<u8>,
+    full: bool,
+}
+
+impl std::io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.full |= self.text.len() + bytes.len() > LONGEST;
+        if self.full {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use super::state::{Imported, State};
 use super::{Entry, Library};
 use crate::checkpoint::inspect;
 use crate::error::{Error, Result};
-use crate::files::{free_space, is_needed};
+use crate::files::{free_space, is_needed, open};
 
 /// How a folder is added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl Library {
         let mut files = Vec::new();
         for entry in fs::read_dir(folder).map_err(Error::read(folder))?.flatten() {
             if let Some(name) = entry.file_name().to_str().filter(|n| is_needed(n)) {
-                let size = fs::metadata(entry.path()).map_err(Error::read(entry.path()))?.len();
+                let size = open(&entry.path())?.metadata().map_err(Error::read(entry.path()))?.len();
                 files.push((name.to_owned(), size));
             }
         }

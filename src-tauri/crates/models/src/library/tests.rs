@@ -119,6 +119,42 @@ fn removing_waits_for_no_download() {
 }
 
 #[test]
+fn arranged_copies_are_counted_and_go_with_their_model() {
+    let (_folder, library) = library();
+    let root = cached(&library, "a/olmoe", "olmoe-sharded");
+    let snapshot = root.join("snapshots").join(COMMIT);
+    let arrange = |folder: &Path, variant: &str, bytes: usize| {
+        let target = library.streamed_folder(folder, variant).expect("a folder");
+        fs::create_dir_all(&target).expect("made");
+        fs::write(target.join("experts-000.bin"), vec![0; bytes]).expect("written");
+        target
+    };
+    let first = arrange(&snapshot, "f32-as-stored", 1000);
+    let config = fs::read_to_string(root.join("blobs/config.json")).expect("a config");
+    fs::write(root.join("blobs/config.json"), config + "\n").expect("changed");
+    let outdated = arrange(&snapshot, "f32-as-stored", 200);
+    assert_ne!(first, outdated, "files that changed are arranged anew");
+    let name = outdated.file_name().expect("a name").to_string_lossy().into_owned();
+    let unfinished = outdated.with_file_name(format!(".{name}.partial"));
+    fs::create_dir(&unfinished).expect("made");
+    fs::write(unfinished.join("experts-000.bin"), [0; 30]).expect("written");
+    let mine = library.import(&fixture("mixtral-k1"), Some("mine"), Import::InPlace).expect("imported");
+    let other = arrange(&mine.path, "f32-as-stored", 4);
+
+    let loose = arrange(&fixture("olmoe-bias"), "f32-as-stored", 7);
+    let besides = library.arranged_besides(&library.list().expect("a list"));
+    assert_eq!(besides, [Arranged { path: loose, bytes: 7 }]);
+
+    let sizes = |id: &str| library.info(id).expect("here").arranged.iter().map(|a| a.bytes).sum::<u64>();
+    assert_eq!((sizes("a/olmoe"), sizes("local/mine")), (1230, 4));
+    let bytes = library.info("a/olmoe").expect("here").bytes;
+    assert_eq!(library.remove("a/olmoe").expect("removed"), bytes + 1230);
+    assert!(!first.exists() && !outdated.exists() && !unfinished.exists() && other.exists());
+    assert_eq!(library.remove("local/mine").expect("forgotten"), 4);
+    assert!(!other.exists() && fixture("mixtral-k1").exists());
+}
+
+#[test]
 fn many_writers_lose_nothing() {
     let (_folder, library) = library();
     std::thread::scope(|scope| {

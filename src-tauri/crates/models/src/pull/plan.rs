@@ -13,12 +13,9 @@ use super::sink::Digest;
 use crate::cache::Repository;
 use crate::checkpoint::shards_of_index;
 use crate::error::{Error, Result};
-use crate::files::{INDEX, is_needed, is_weights};
+use crate::files::{INDEX, MAX_TEXT, is_needed, is_weights};
 use crate::id::ModelId;
 use crate::shape::Shape;
-
-/// Larger than any config or index of a real model.
-const MAX_TEXT: u64 = 64 << 20;
 
 /// Larger than any file that a hub takes; sums of such sizes do not overflow.
 const MAX_FILE: u64 = 1 << 44;
@@ -131,13 +128,14 @@ fn select(listed: Vec<Listed>, index: Option<&str>, id: &str) -> Result<Vec<List
     if let Some(absent) = shards.iter().find(|s| listed.iter().all(|f| f.name != **s)) {
         return Err(missing(format!("no {absent}")));
     }
-    if let Some(file) = listed.iter().find(|f| f.size > MAX_FILE) {
-        return Err(missing(format!("{} claims {} bytes", file.name, file.size)));
-    }
     let mut wanted: Vec<Listed> = listed
         .into_iter()
         .filter(|f| is_needed(&f.name) && (!is_weights(&f.name) || shards.contains(&f.name)))
         .collect();
+    let most = |f: &Listed| if is_weights(&f.name) { MAX_FILE } else { MAX_TEXT };
+    if let Some(file) = wanted.iter().find(|f| f.size > most(f)) {
+        return Err(missing(format!("{} would have {} bytes", file.name, file.size)));
+    }
     wanted.sort_by(|a, b| (is_weights(&a.name), &a.name).cmp(&(is_weights(&b.name), &b.name)));
     Ok(wanted)
 }

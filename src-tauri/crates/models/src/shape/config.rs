@@ -1,5 +1,6 @@
 //! Fields of a `config.json`, read so that an error names the file and the field.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
@@ -13,6 +14,22 @@ const FAMILIES: &[(&str, &str, Family)] = &[
     ("Qwen2MoeForCausalLM", "qwen2_moe", Family::Qwen2Moe),
     ("MixtralForCausalLM", "mixtral", Family::Mixtral),
 ];
+
+/// The most that a size may be: several times what the largest models have, and so little that the bytes of a whole model
+/// and of its context, which are products of these, stay below 2^63.
+fn most(field: &str) -> u64 {
+    match field {
+        "num_hidden_layers" => 1 << 10,
+        "num_experts"
+        | "num_local_experts"
+        | "num_experts_per_tok"
+        | "num_attention_heads"
+        | "num_key_value_heads"
+        | "head_dim" => 1 << 12,
+        "vocab_size" | "max_position_embeddings" => 1 << 21,
+        _ => 1 << 17,
+    }
+}
 
 /// A `config.json` that is being read.
 pub(super) struct Config<'a> {
@@ -44,15 +61,15 @@ impl Config<'_> {
         self.optional(name)?.ok_or_else(|| self.error(format!("field {name:?} is missing")))
     }
 
-    /// Bounded so that no product of a few sizes overflows.
     pub(super) fn optional(&self, name: &str) -> Result<Option<u64>> {
+        let most = most(name);
         match self.value.get(name) {
             None | Some(Value::Null) => Ok(None),
-            Some(v) => {
-                v.as_u64().filter(|n| (1..=1 << 20).contains(n)).map(Some).ok_or_else(|| {
-                    self.error(format!("field {name:?} must be an integer from 1 to 1048576, found {v}"))
-                })
-            }
+            Some(v) => v
+                .as_u64()
+                .filter(|n| (1..=most).contains(n))
+                .map(Some)
+                .ok_or_else(|| self.error(format!("field {name:?} must be an integer from 1 to {most}, found {v}"))),
         }
     }
 
@@ -67,8 +84,8 @@ impl Config<'_> {
 
     /// Layers without experts: those of `mlp_only_layers`, and all but every `decoder_sparse_step`-th.
     pub(super) fn dense_layers(&self, layers: u64) -> Result<u64> {
-        let listed: Vec<u64> = match self.value.get("mlp_only_layers") {
-            None | Some(Value::Null) => Vec::new(),
+        let listed: BTreeSet<u64> = match self.value.get("mlp_only_layers") {
+            None | Some(Value::Null) => BTreeSet::new(),
             Some(v) => serde_json::from_value(v.clone())
                 .map_err(|_| self.error(format!("field \"mlp_only_layers\" must be a list of layers, found {v}")))?,
         };

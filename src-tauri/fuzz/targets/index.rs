@@ -1,0 +1,13 @@
+//! `model.safetensors.index.json`.
+#![no_main]
+
+use std::cell::OnceCell;
+
+use libfuzzer_sys::fuzz_target;
+use mobile_fuzz::Folder;
+
+thread_local!(static FOLDER: OnceCell<Folder> = const { OnceCell::new() });
+
+fuzz_target!(|data: &[u8]| {
+    FOLDER.with(|folder| folder.get_or_init(|| Folder::new("model.safetensors.index.json")).read(data))
+});
