@@ -107,7 +107,7 @@ mod tests {
         let later = Instant::now() + 2 * REMEMBERED;
         let key = Some("Gateway".to_owned());
         let there = Client { address: peer, key, connections: 1, requests: 2 };
-        assert_eq!(clients.list_at(later), [there.clone()]);
+        assert_eq!(clients.list_at(later), std::slice::from_ref(&there));
         clients.leave(peer);
         assert_eq!((clients.list(), clients.connections()), (vec![Client { connections: 0, ..there }], 0));
         assert!(clients.list_at(later + REMEMBERED).is_empty());

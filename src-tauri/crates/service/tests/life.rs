@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use common::{MODEL, config, ready, start, within_a_minute};
 use futures_util::StreamExt as _;
+use mobile_service::{Keys, ServiceConfig};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
