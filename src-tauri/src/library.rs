@@ -81,7 +81,7 @@ impl Models {
         }
         let here = library.list()?;
         list.extend(here.iter().filter_map(|e| installed(e, |shape| fit(shape, 0))));
-        list.extend(here.iter().filter_map(|e| broken_off(e, &fit)));
+        list.extend(here.iter().filter_map(|e| broken_off(e, fit)));
         let missing = |offer: &&Offer| !list.iter().any(|e| e.id.eq_ignore_ascii_case(&offer.id));
         let offers: Vec<_> = Catalogue::embedded().offers.iter().filter(missing).collect();
         list.extend(offers.into_iter().map(|offer| {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mobile_engine::ExpertCache;
+use mobile_engine::{Engine, ExpertCache};
 use tauri::async_runtime::JoinHandle;
 use tauri::ipc::Channel;
 use tauri::{AppHandle, Manager as _};
@@ -97,7 +97,7 @@ impl Shell {
     fn sample(&self, reads: &mut Reads) -> LiveSample {
         let rates = self.meter.rates();
         let engine = self.engine().ok();
-        let status = engine.as_ref().map(|engine| engine.status());
+        let status = engine.as_ref().map(Engine::status);
         let is_streamed = engine.is_some_and(|engine| engine.info().expert_slots < engine.info().experts);
         let (cache_hit_rate, bytes_read_per_second) = match &status {
             Some(status) if is_streamed => reads.rates(Instant::now(), status.totals.expert_cache),

@@ -41,7 +41,8 @@ export class Harness {
 
   async close() {
     await this.driver.stop();
-    await rm(this.home, { recursive: true, force: true });
+    // The web view writes to its cache for a moment longer.
+    await rm(this.home, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   }
 
   async start() {
