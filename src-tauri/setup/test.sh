@@ -31,5 +31,6 @@ tests/api/run.sh
 if [ "$(uname -s)" = Linux ]; then
   step "The app in a window"
   cargo build --quiet -p mobile-app
+  cargo build --quiet -p mobile-models --example hub
   tests/app/run.sh
 fi

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use mobile_engine::LoadOptions;
 use mobile_service::ModelState;
 use serde::{Deserialize, Serialize};
 use tauri::{AppHandle, Emitter as _, Manager as _};
@@ -14,7 +13,7 @@ use crate::error::{CommandError, Result};
 use crate::library::EMBEDDED;
 use crate::state::Shell;
 use crate::storage::{self, Stored};
-use crate::{network, shortcut, tray, windows};
+use crate::{memory, network, shortcut, tray, windows};
 
 /// How long running answers may take to end when the app quits.
 const GRACE: Duration = Duration::from_secs(2);
@@ -32,12 +31,13 @@ struct Remembered {
 pub(crate) fn load_model(app: &AppHandle, id: &str) -> Result<()> {
     let shell = app.state::<Shell>();
     let folder = shell.models.folder(id)?;
-    let context = Some(shell.settings.get().context_tokens);
+    shell.calibrations.stop();
     remember(app, Some(id));
-    let options = LoadOptions { name: Some(id.to_owned()), context, ..LoadOptions::new(folder) };
-    let slot = shell.slot.clone();
+    let (app, id) = (app.clone(), id.to_owned());
     tauri::async_runtime::spawn_blocking(move || {
-        if let Err(error) = slot.load(options) {
+        let shell = app.state::<Shell>();
+        let prepared = shell.slot.load_prepared(&id, |tell| memory::prepare(&shell, &id, folder, tell));
+        if let Err(error) = prepared {
             tracing::error!("a model cannot be loaded: {error}");
         }
     });
@@ -46,7 +46,9 @@ pub(crate) fn load_model(app: &AppHandle, id: &str) -> Result<()> {
 
 pub(crate) fn unload_model(app: &AppHandle) {
     remember(app, None);
-    app.state::<Shell>().slot.clear();
+    let shell = app.state::<Shell>();
+    shell.calibrations.stop();
+    shell.slot.clear();
 }
 
 /// Loads the model of the last time; the embedded one the first time.
@@ -97,7 +99,7 @@ pub(crate) fn models(app: &AppHandle) -> Result<Vec<ModelEntry>> {
     let shell = app.state::<Shell>();
     let mut list = shell.models.list(shell.settings.get().context_tokens)?;
     for entry in &mut list {
-        entry.pull = shell.pulls.progress(&entry.id);
+        entry.pull = shell.pulls.progress(&entry.id).or(entry.pull.take());
     }
     Ok(list)
 }
@@ -168,6 +170,7 @@ pub(crate) fn set_autostart(app: &AppHandle, enabled: bool) -> Result<()> {
 /// Ends running answers, lets the window save them, then ends the app.
 pub(crate) fn quit(app: AppHandle) {
     tauri::async_runtime::spawn(async move {
+        app.state::<Shell>().calibrations.stop();
         let answers = app.state::<Shell>().answers.clone();
         if !answers.none_running() {
             answers.stop_all();

@@ -18,11 +18,6 @@ impl CommandError {
         Self { code: code.to_owned(), message: message.to_string() }
     }
 
-    /// This build cannot do it.
-    pub(crate) fn unavailable(message: &str) -> Self {
-        Self::new("unavailable", message)
-    }
-
     /// A file that belongs to the app could not be read or written.
     pub(crate) fn disk(message: impl fmt::Display) -> Self {
         Self::new("disk", message)

@@ -5,11 +5,11 @@ use std::sync::{OnceLock, PoisonError, RwLock};
 
 use mobile_engine::{ComputeDevice, mlx_version};
 use mobile_models::{
-    Catalogue, Checkpoint, Entry, Family, Library, Machine, Mlx, Offer, Room, Shape, Status, Use, Verdict, assess,
-    free_space, inspect,
+    Catalogue, Checkpoint, Entry, Family, Library, Machine, Mlx, Offer, Origin, Room, Shape, Status, Use, Verdict,
+    assess, free_space, inspect,
 };
 
-use crate::contract::{Fit, FitLine, FitVerdict, ModelEntry};
+use crate::contract::{Fit, FitLine, FitVerdict, ModelEntry, PullProgress};
 use crate::error::{CommandError, Result};
 use crate::home::Home;
 
@@ -81,8 +81,10 @@ impl Models {
         }
         let here = library.list()?;
         list.extend(here.iter().filter_map(|e| installed(e, |shape| fit(shape, 0))));
-        let missing = |offer: &&Offer| !here.iter().any(|e| e.is_ready() && e.id.eq_ignore_ascii_case(&offer.id));
-        list.extend(Catalogue::embedded().offers.iter().filter(missing).map(|offer| {
+        list.extend(here.iter().filter_map(|e| broken_off(e, fit)));
+        let missing = |offer: &&Offer| !list.iter().any(|e| e.id.eq_ignore_ascii_case(&offer.id));
+        let offers: Vec<_> = Catalogue::embedded().offers.iter().filter(missing).collect();
+        list.extend(offers.into_iter().map(|offer| {
             entry(&offer.id, &offer.title, &offer.shape, offer.bytes, Some(fit(&offer.shape, offer.bytes)))
         }));
         let installed = list.iter().filter(|e| e.installed).map(|e| (e.id.clone(), e.name.clone())).collect();
@@ -129,10 +131,26 @@ fn embedded(resources: &[PathBuf]) -> PathBuf {
 
 fn installed(found: &Entry, fit: impl Fn(&Shape) -> Fit) -> Option<ModelEntry> {
     let Status::Ready { checkpoint } = &found.status else { return None };
-    let offer = Catalogue::embedded().get(&found.id);
-    let name = offer.map_or_else(|| found.id.rsplit('/').next().unwrap_or(&found.id), |o| o.title.as_str());
+    let name = name(&found.id);
     let entry = entry(&found.id, name, &checkpoint.shape, found.bytes, Some(fit(&checkpoint.shape)));
     Some(ModelEntry { installed: true, ..entry })
+}
+
+/// The catalogue's name for a model, else the last part of its id.
+fn name(id: &str) -> &str {
+    Catalogue::embedded().get(id).map_or_else(|| id.rsplit('/').next().unwrap_or(id), |offer| offer.title.as_str())
+}
+
+/// A download that the app's end has broken off, as one that can go on.
+fn broken_off(found: &Entry, fit: impl Fn(&Shape, u64) -> Fit) -> Option<ModelEntry> {
+    if found.is_ready() || found.origin != Origin::Hub {
+        return None;
+    }
+    let offer = Catalogue::embedded().get(&found.id);
+    let shape = Shape::open(&found.path.join("config.json")).ok()?;
+    let total = offer.map_or_else(|| shape.bytes(None), |o| o.bytes).max(found.bytes);
+    let entry = entry(&found.id, name(&found.id), &shape, total, Some(fit(&shape, total - found.bytes)));
+    Some(ModelEntry { pull: Some(PullProgress::paused(found.bytes, total)), ..entry })
 }
 
 fn entry(id: &str, name: &str, shape: &Shape, bytes: u64, fit: Option<Fit>) -> ModelEntry {

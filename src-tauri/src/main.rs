@@ -2,6 +2,7 @@
 
 mod actions;
 mod answers;
+mod calibrations;
 mod commands;
 mod contract;
 mod conversations;
@@ -10,8 +11,10 @@ mod home;
 mod library;
 mod live;
 mod logs;
+mod memory;
 mod meter;
 mod network;
+mod nodes;
 mod platform;
 mod pulls;
 mod settings;
@@ -26,6 +29,7 @@ use std::error::Error;
 use tauri::{App, AppHandle, Manager as _, RunEvent};
 use tauri_plugin_autostart::MacosLauncher;
 
+use crate::calibrations::Calibrations;
 use crate::contract::WindowName;
 use crate::home::Home;
 use crate::library::Models;
@@ -79,6 +83,7 @@ fn setup(app: &mut App) -> Result<(), Box<dyn Error>> {
         pulls: Default::default(),
         slot: Default::default(),
         answers: Default::default(),
+        calibrations: Calibrations::new(&data),
         meter: Default::default(),
         live: Default::default(),
         network: Network::new(&data),

@@ -4,12 +4,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mobile_service::{Handle, KeyError, Keys, Reachable, ServeError, Service, ServiceConfig, StoredKey};
+use mobile_service::{Client, Handle, KeyError, Keys, Reachable, ServeError, Service, ServiceConfig, StoredKey};
 use tauri::{AppHandle, Manager as _};
 use tokio::sync::Mutex;
 
-use crate::contract::{KeyEntry, LanSettings, NetworkStatus, NetworkUrl, NewKey};
+use crate::contract::{KeyEntry, LanSettings, NetworkClient, NetworkStatus, NetworkUrl, NewKey};
 use crate::error::{CommandError, Result};
+use crate::nodes::Neighbours;
 use crate::state::Shell;
 use crate::storage::{self, Stored};
 use crate::{actions, tray};
@@ -26,6 +27,7 @@ pub(crate) struct Network {
     path: PathBuf,
     keys: Keys,
     running: Mutex<Option<Handle>>,
+    neighbours: Neighbours,
 }
 
 impl Network {
@@ -39,18 +41,18 @@ impl Network {
                 Vec::new()
             }
         };
-        Self { path, keys: Keys::new(stored), running: Mutex::default() }
+        Self { path, keys: Keys::new(stored), running: Mutex::default(), neighbours: Neighbours::default() }
     }
 
     pub(crate) fn keys(&self) -> Vec<KeyEntry> {
-        self.keys.stored().iter().map(entry).collect()
+        self.keys.stored().iter().map(|key| self.entry(key)).collect()
     }
 
     pub(crate) fn create_key(&self, name: &str) -> Result<NewKey> {
         let secret = self.keys.create(name.trim())?;
         let stored = self.keys.stored();
         self.store(&stored)?;
-        let key = stored.iter().find(|key| key.name == name.trim()).map(entry);
+        let key = stored.iter().find(|key| key.name == name.trim()).map(|key| self.entry(key));
         let key = key.ok_or_else(|| CommandError::new("not_found", "the key was revoked at once"))?;
         Ok(NewKey { key, secret })
     }
@@ -62,6 +64,13 @@ impl Network {
 
     fn store(&self, keys: &[StoredKey]) -> Result<()> {
         storage::write(&self.path, &keys).map_err(|e| CommandError::disk(format!("the keys were not saved: {e}")))
+    }
+
+    fn entry(&self, key: &StoredKey) -> KeyEntry {
+        // Names are unique.
+        let StoredKey { name, created, .. } = key;
+        let last_used_at = self.keys.last_used(name).map(|seconds| seconds * 1000);
+        KeyEntry { id: name.clone(), name: name.clone(), created_at: created * 1000, last_used_at }
     }
 
     /// Listens as the settings say, in place of how it did before.
@@ -93,15 +102,21 @@ impl Network {
         let running = self.running.lock().await;
         let port = running.as_ref().map_or(lan.port, |handle| handle.address().port());
         let shared = running.as_ref().is_some_and(Handle::is_lan);
-        NetworkStatus {
-            listening: running.is_some(),
-            lan: shared,
-            port,
-            urls: running.as_ref().map(urls).unwrap_or_default(),
-            clients: Vec::new(),
-            nodes: Vec::new(),
-        }
+        let urls = running.as_ref().map(urls).unwrap_or_default();
+        let nodes = if shared {
+            self.neighbours.list(&urls.iter().map(|url| url.url.clone()).collect::<Vec<_>>())
+        } else {
+            self.neighbours.end();
+            Vec::new()
+        };
+        let clients =
+            running.as_ref().map_or_else(Vec::new, |handle| handle.clients().into_iter().map(client).collect());
+        NetworkStatus { listening: running.is_some(), lan: shared, port, urls, clients, nodes }
     }
+}
+
+fn client(client: Client) -> NetworkClient {
+    NetworkClient { address: client.address.to_string(), key: client.key, requests: client.requests }
 }
 
 /// Starts the endpoint, or starts it anew after its settings changed, and says so where it cannot be.
@@ -149,12 +164,6 @@ fn urls(handle: &Handle) -> Vec<NetworkUrl> {
     handle.reachable().into_iter().map(named).collect()
 }
 
-fn entry(key: &StoredKey) -> KeyEntry {
-    // Names are unique; when a key was last used is not kept.
-    let StoredKey { name, created, .. } = key;
-    KeyEntry { id: name.clone(), name: name.clone(), created_at: created * 1000, last_used_at: None }
-}
-
 impl From<ServeError> for CommandError {
     fn from(error: ServeError) -> Self {
         Self::new("port", error)
@@ -189,6 +198,7 @@ mod tests {
         let again = Network::new(folder.path());
         assert_eq!(again.keys(), std::slice::from_ref(&made.key));
         assert!(again.keys.accept(&made.secret));
+        assert!(again.keys()[0].last_used_at.is_some());
         again.revoke_key(&made.key.id).expect("revoked");
         assert!(Network::new(folder.path()).keys().is_empty());
     }

@@ -127,11 +127,16 @@ impl Pulls {
 
 impl PullProgress {
     fn starting() -> Self {
+        Self { status: PullStatus::Running, ..Self::paused(0, 0) }
+    }
+
+    /// A download that does not run, of which so many bytes have arrived.
+    pub(crate) fn paused(bytes: u64, total: u64) -> Self {
         Self {
-            status: PullStatus::Running,
+            status: PullStatus::Paused,
             file: String::new(),
-            bytes: 0,
-            total: 0,
+            bytes,
+            total,
             bytes_per_second: None,
             seconds_left: None,
             error: None,

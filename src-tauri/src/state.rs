@@ -4,6 +4,7 @@ use mobile_engine::Engine;
 use mobile_service::{ModelSlot, ModelState};
 
 use crate::answers::Answers;
+use crate::calibrations::Calibrations;
 use crate::contract::{EngineState, EngineStatus};
 use crate::error::{CommandError, Result};
 use crate::home::Home;
@@ -23,6 +24,7 @@ pub(crate) struct Shell {
     pub(crate) pulls: Pulls,
     pub(crate) slot: ModelSlot,
     pub(crate) answers: Answers,
+    pub(crate) calibrations: Calibrations,
     pub(crate) meter: Meter,
     pub(crate) live: Subscriptions,
     pub(crate) network: Network,

@@ -1,80 +1,23 @@
 // The app in a real window: the debug build, its own web view, the embedded model.
 import assert from 'node:assert/strict';
-import { execFile, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { access, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
-import { promisify } from 'node:util';
-import { Session, freePort, keys, startDriver, until } from './webdriver.mjs';
+import { Harness, answer, done, exists, message } from './harness.mjs';
+import { keys, until } from './webdriver.mjs';
 
-const execute = promisify(execFile);
-const { APP, TAURI_DRIVER, SHOTS } = process.env;
-const message = 'textarea[aria-label="Message"]';
-const answer = '.answer .markdown';
-const done = '.answer[aria-busy="false"] footer';
+let app;
 
-let home, env, driver, session;
+before(async () => (app = await Harness.open()));
+after(() => app?.close());
+afterEach(() => app.stop());
 
-before(async () => {
-  home = await mkdtemp(join(tmpdir(), 'mobile-app-'));
-  env = { ...process.env, HOME: home, MOBILE_HOME: join(home, 'app'), HF_HOME: join(home, 'hub') };
-  for (const name of ['CONFIG', 'DATA', 'CACHE']) env[`XDG_${name}_HOME`] = join(home, name.toLowerCase());
-  await mkdir(env.MOBILE_HOME);
-  const lan = { enabled: false, port: await freePort(), requireKey: true };
-  await writeFile(join(env.MOBILE_HOME, 'settings.json'), JSON.stringify({ lan }));
-  if (SHOTS) await mkdir(SHOTS, { recursive: true });
-  driver = await startDriver(TAURI_DRIVER, env);
-});
-
-after(async () => {
-  await driver?.stop();
-  await rm(home, { recursive: true, force: true });
-});
-
-afterEach(stop);
-
-async function stop() {
-  await session?.close();
-  session = undefined;
-  // The driver does not wait for the app to end, and what starts before that takes itself for a second instance.
-  await until('the app has ended', async () => !(await runs()));
-}
-
-/** Whether an app has the name by which a second instance knows that there is a first. */
-async function runs() {
-  const bus = ['--session', '--print-reply', '--dest=org.freedesktop.DBus', '/', 'org.freedesktop.DBus.NameHasOwner'];
-  const { stdout } = await execute('dbus-send', [...bus, 'string:com.cherokee.mobile.SingleInstance']);
-  return stdout.includes('true');
-}
-
-async function start() {
-  session = await Session.open(driver.url, APP, ['--show']);
-  await session.find(message);
-  await ready();
-}
-
-const ready = () =>
-  until('the model is ready', async () => (await session.invoke('engine_state')).state === 'ready', 30_000);
-
-async function ask(text) {
-  await session.type(message, text);
-  await session.click('button[aria-label="Send"]:not([disabled])');
-}
-
-async function shot(name) {
-  if (SHOTS) await session.screenshot(join(SHOTS, `${name}.png`));
-}
-
-const invoke = (command, args) => session.invoke(command, args);
-
-async function exists(path) {
-  return access(path).then(
-    () => true,
-    () => false,
-  );
-}
+const start = () => app.start();
+const ask = (text) => app.ask(text);
+const shot = (name) => app.shot(name);
+const invoke = (command, args) => app.invoke(command, args);
 
 test('an answer streams in from the embedded model', async () => {
   await start();
@@ -82,17 +25,17 @@ test('an answer streams in from the embedded model', async () => {
   assert.equal((await invoke('engine_state')).model, 'olmoe-tiny');
   await ask('Tell me a story about a fox.');
   // It grows while it is being written.
-  const early = await until('the first words', async () => (await session.text(answer)) || null);
-  await session.find(done, 30_000);
-  const whole = await session.text(answer);
+  const early = await until('the first words', async () => (await app.session.text(answer)) || null);
+  await app.session.find(done, 30_000);
+  const whole = await app.session.text(answer);
   assert.ok(whole.length > early.length, `${early} … ${whole}`);
-  await until('the summary', async () => /\d tok\/s/.test(await session.text('.answer footer')));
+  await until('the summary', async () => /\d tok\/s/.test(await app.session.text('.answer footer')));
   await shot('answer');
 });
 
 test('the conversation is there again after a restart', async () => {
   await start();
-  await session.click('button[aria-label="Conversations"]');
+  await app.session.click('button[aria-label="Conversations"]');
   const list = await until('the list', async () => {
     const found = await invoke('conversations_list');
     return found.length > 0 && found;
@@ -103,7 +46,7 @@ test('the conversation is there again after a restart', async () => {
   assert.equal(kept.messages[1].tokens.map((token) => token.text).join(''), kept.messages[1].content);
   assert.ok((await invoke('conversations_search', { query: 'FOX' })).length === 1);
   await until('the title is listed', async () => {
-    const listed = await session.run('return document.body.innerText');
+    const listed = await app.session.run('return document.body.innerText');
     return listed.includes('Tell me a story about a fox.');
   });
 });
@@ -115,14 +58,14 @@ test('a threshold that changes while an answer streams changes the rest of it', 
   await invoke('settings_set', {
     settings: { ...settings, policy, chat: { ...settings.chat, temperature: 0, maxTokens: 400 } },
   });
-  await session.run('location.reload()');
-  await session.find(message);
-  await ready();
-  await session.click('button[aria-label="Options for this conversation"]');
+  await app.session.run('location.reload()');
+  await app.session.find(message);
+  await app.ready();
+  await app.session.click('button[aria-label="Options for this conversation"]');
   await ask('Count from one to fifty, then tell me a long story about the sea.');
-  await until('the first words', async () => (await session.text(answer)) || null);
-  await session.type('input[type="range"][aria-valuetext*="γ"]', keys.end);
-  await session.find(done, 45_000);
+  await until('the first words', async () => (await app.session.text(answer)) || null);
+  await app.session.type('input[type="range"][aria-valuetext*="γ"]', keys.end);
+  await app.session.find(done, 45_000);
   const [{ id }] = await invoke('conversations_list');
   const kept = await until('the answer is kept', async () => {
     const found = await invoke('conversation_get', { id });
@@ -141,9 +84,9 @@ test('a threshold that changes while an answer streams changes the rest of it', 
 test('an answer can be stopped', async () => {
   await start();
   await ask('Tell me a very long story.');
-  await until('the first words', async () => (await session.text(answer)) || null);
-  await session.click('button[aria-label="Stop"]');
-  await until('it stopped', async () => (await session.text('.answer footer')).includes('Stopped'), 5_000);
+  await until('the first words', async () => (await app.session.text(answer)) || null);
+  await app.session.click('button[aria-label="Stop"]');
+  await until('it stopped', async () => (await app.session.text('.answer footer')).includes('Stopped'), 5_000);
 });
 
 test('settings are kept, and refused where they make no sense', async () => {
@@ -157,7 +100,7 @@ test('settings are kept, and refused where they make no sense', async () => {
     invoke('settings_set', { settings: { ...kept, lan: { ...kept.lan, port: 80 } } }),
     { code: 'invalid' },
   );
-  await stop();
+  await app.stop();
   await start();
   assert.deepEqual(await invoke('settings_get'), kept);
   await invoke('settings_set', { settings: { ...kept, appearance: 'light' } });
@@ -165,14 +108,10 @@ test('settings are kept, and refused where they make no sense', async () => {
 
 test('the settings window opens at its page', async () => {
   await start();
-  const [chat] = await session.handles();
-  await invoke('window_open', { window: 'settings', page: 'policy' });
-  const handle = await until('a second window', async () => (await session.handles()).find((h) => h !== chat));
-  await session.switchTo(handle);
-  await session.find('nav a[aria-current="page"][href="#settings/policy"]');
+  await app.settings('policy');
   for (const page of ['models', 'policy', 'memory', 'network', 'general', 'live']) {
-    await session.click(`nav a[href="#settings/${page}"]`);
-    await session.find(`nav a[aria-current="page"][href="#settings/${page}"]`);
+    await app.session.click(`nav a[href="#settings/${page}"]`);
+    await app.session.find(`nav a[aria-current="page"][href="#settings/${page}"]`);
     await shot(`settings-${page}`);
   }
 });
@@ -201,8 +140,8 @@ test('the endpoint answers this computer, and others only while it is shared', a
 
 test('starting at login is a file that comes and goes', async () => {
   await start();
-  const file = join(env.XDG_CONFIG_HOME, 'autostart', 'MoBiLE.desktop');
-  const other = join(home, '.config', 'autostart', 'MoBiLE.desktop');
+  const file = join(app.env.XDG_CONFIG_HOME, 'autostart', 'MoBiLE.desktop');
+  const other = join(app.home, '.config', 'autostart', 'MoBiLE.desktop');
   const there = async () => (await exists(file)) || (await exists(other));
   assert.equal(await there(), false);
   await invoke('autostart_set', { enabled: true });
@@ -214,14 +153,14 @@ test('starting at login is a file that comes and goes', async () => {
 
 test('a second start ends at once and leaves the first alone', async () => {
   await start();
-  const second = spawn(APP, [], { env, stdio: 'ignore' });
+  const second = spawn(process.env.APP, [], { env: app.env, stdio: 'ignore' });
   const [code] = await Promise.race([once(second, 'exit'), until('it ends', () => null, 10_000)]);
   assert.equal(code, 0);
   assert.equal((await invoke('engine_state')).state, 'ready');
 });
 
 test('damaged settings are set aside', async () => {
-  const file = join(env.MOBILE_HOME, 'settings.json');
+  const file = join(app.env.MOBILE_HOME, 'settings.json');
   await writeFile(file, '{"policy": ');
   await start();
   assert.equal((await invoke('settings_get')).policy.gamma, 0.7);

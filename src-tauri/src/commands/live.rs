@@ -1,11 +1,9 @@
 //! What happens while tokens are decoded.
 
-use serde_json::Value;
 use tauri::ipc::Channel;
 use tauri::{AppHandle, State, WebviewWindow};
 
 use crate::contract::LiveSample;
-use crate::error::{CommandError, Result};
 use crate::state::Shell;
 
 #[tauri::command]
@@ -21,24 +19,4 @@ pub(crate) fn live_subscribe(
 #[tauri::command]
 pub(crate) fn live_unsubscribe(window: WebviewWindow, shell: State<'_, Shell>) {
     shell.live.stop(window.label());
-}
-
-#[tauri::command]
-pub(crate) fn calibration_get() -> Result<Option<Value>> {
-    not_yet()
-}
-
-#[tauri::command]
-pub(crate) fn calibrate(channel: Channel<Value>) -> Result<()> {
-    drop(channel);
-    not_yet()
-}
-
-#[tauri::command]
-pub(crate) fn calibrate_stop() -> Result<()> {
-    not_yet()
-}
-
-fn not_yet<T>() -> Result<T> {
-    Err(CommandError::unavailable("this version cannot measure the speed and quality of thresholds"))
 }

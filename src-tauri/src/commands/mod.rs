@@ -1,5 +1,6 @@
 //! What the windows can ask for. Each command translates and calls; nothing is decided here.
 
+mod calibration;
 mod chat;
 mod conversations;
 mod live;
@@ -28,6 +29,7 @@ commands! {
         pull_cancel engine_state memory_plan;
     settings: settings_get settings_set settings_reset autostart_set look_get;
     network: network_status lan_set keys_list key_create key_revoke;
-    live: live_subscribe live_unsubscribe calibration_get calibrate calibrate_stop;
+    calibration: calibration_get calibrate calibrate_stop;
+    live: live_subscribe live_unsubscribe;
     system: folder_choose link_open logs_open window_open doctor;
 }

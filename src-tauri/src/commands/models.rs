@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
-use mobile_models::{Import, Room, Use, assess};
+use mobile_models::Import;
 use tauri::ipc::Channel;
 use tauri::{AppHandle, State};
 
-use crate::actions;
-use crate::contract::{EngineState, MemoryMode, MemoryPlan, ModelEntry, PullProgress};
+use crate::contract::{EngineState, MemoryPlan, ModelEntry, PullProgress};
 use crate::error::{CommandError, Result};
 use crate::pulls::Ended;
 use crate::state::Shell;
+use crate::{actions, memory};
 
 #[tauri::command(async)]
 pub(crate) fn models_list(app: AppHandle) -> Result<Vec<ModelEntry>> {
@@ -104,25 +104,8 @@ pub(crate) fn engine_state(shell: State<'_, Shell>) -> EngineState {
     shell.engine_state()
 }
 
-/// The memory of the model in use. The engine keeps every expert resident, whatever `expert_memory` asks for.
+/// The memory of the model in use, were it loaded again with this budget.
 #[tauri::command(async)]
 pub(crate) fn memory_plan(shell: State<'_, Shell>, expert_memory: Option<u64>) -> Result<MemoryPlan> {
-    let _ = expert_memory;
-    let engine = shell.engine()?;
-    let shape = shell.models.checkpoint(&engine.info().name)?.shape;
-    let machine = shell.models.machine();
-    let usage = Use { context: engine.info().context as u64, ..Use::default() };
-    let fit = assess(&shape, &usage, &Room { memory: machine.memory_total, disk: 0 }, 0);
-    let experts = shape.moe_layers() * shape.experts;
-    Ok(MemoryPlan {
-        total_bytes: machine.memory_total,
-        available_bytes: machine.room().memory,
-        dense_bytes: fit.dense,
-        kv_bytes: fit.kv,
-        expert_bytes: fit.experts,
-        resident_expert_bytes: fit.experts,
-        resident_experts: experts,
-        total_experts: experts,
-        mode: MemoryMode::Resident,
-    })
+    memory::planned(&shell, &shell.engine()?, expert_memory)
 }

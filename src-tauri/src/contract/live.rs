@@ -4,14 +4,6 @@ use mobile_engine::CONFIDENCE_BINS;
 use serde::Serialize;
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct ExpertCounts {
-    pub(crate) layers: usize,
-    pub(crate) experts: usize,
-    pub(crate) little: Vec<u64>,
-    pub(crate) big: Vec<u64>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LiveSample {
     pub(crate) t: f64,
@@ -25,5 +17,4 @@ pub(crate) struct LiveSample {
     pub(crate) bytes_read_per_second: Option<f64>,
     pub(crate) memory_bytes: usize,
     pub(crate) queue: usize,
-    pub(crate) experts: Option<ExpertCounts>,
 }

@@ -87,6 +87,7 @@ pub(crate) struct EngineState {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum MemoryMode {
     Resident,
+    Streamed,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -97,8 +98,10 @@ pub(crate) struct MemoryPlan {
     pub(crate) dense_bytes: u64,
     pub(crate) kv_bytes: u64,
     pub(crate) expert_bytes: u64,
+    pub(crate) least_expert_bytes: u64,
     pub(crate) resident_expert_bytes: u64,
     pub(crate) resident_experts: u64,
     pub(crate) total_experts: u64,
     pub(crate) mode: MemoryMode,
+    pub(crate) pending: bool,
 }

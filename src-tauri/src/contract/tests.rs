@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::calibration::CalibrationPoint;
 use super::chat::{KeptReason, Message, Role, Stats};
-use super::live::ExpertCounts;
-use super::network::{NetworkClient, NetworkNode};
 use super::*;
 use crate::error::CommandError;
 
@@ -176,10 +175,12 @@ fn models() {
         dense_bytes: 1,
         kv_bytes: 1,
         expert_bytes: 1,
+        least_expert_bytes: 1,
         resident_expert_bytes: 1,
         resident_experts: 1,
         total_experts: 1,
         mode: MemoryMode::Resident,
+        pending: false,
     };
     same("MemoryPlan", &plan);
     literals("FitVerdict", &[&FitVerdict::Fits, &FitVerdict::Streamed, &FitVerdict::TooLarge]);
@@ -187,8 +188,7 @@ fn models() {
     literals("PullStatus", &[&P::Running, &P::Paused, &P::Verifying, &P::Failed, &P::Done]);
     use EngineStatus as E;
     literals("EngineStatus", &[&E::Empty, &E::Loading, &E::Ready, &E::Error]);
-    assert!(body("MemoryPlan").contains("'resident' | 'streamed'"));
-    assert_eq!(erased::Json::json(&MemoryMode::Resident), "\"resident\"");
+    literals("MemoryMode", &[&MemoryMode::Resident, &MemoryMode::Streamed]);
 }
 
 #[test]
@@ -233,8 +233,6 @@ fn network() {
 
 #[test]
 fn live() {
-    let experts = ExpertCounts { layers: 1, experts: 2, little: vec![0, 1], big: vec![1, 0] };
-    same("ExpertCounts", &experts);
     let sample = LiveSample {
         t: 0.0,
         generating: false,
@@ -247,9 +245,33 @@ fn live() {
         bytes_read_per_second: None,
         memory_bytes: 0,
         queue: 0,
-        experts: Some(experts),
     };
     same("LiveSample", &sample);
+}
+
+#[test]
+fn calibration() {
+    let point = CalibrationPoint { gamma: 0.7, tokens_per_second: 1.0, perplexity_ratio: 1.0, fallback_rate: 0.1 };
+    same("CalibrationPoint", &point);
+    let calibration = Calibration {
+        model: "m".to_owned(),
+        device: "cpu".to_owned(),
+        measured_at: 1,
+        tokens: 2,
+        points: vec![point],
+        confidence_histogram: [0; mobile_engine::CONFIDENCE_BINS],
+        recommended: 0.7,
+        bound: 0.01,
+        complete: true,
+    };
+    same("Calibration", &calibration);
+    let json = |event: CalibrationEvent| serde_json::to_value(event).expect("serialisable");
+    let progress = json(CalibrationEvent::Progress { done: 1, total: 12, share: 0.1, point: Some(point) });
+    assert_eq!(keys(&progress), ["type", "done", "total", "share", "point"].into());
+    assert_eq!(json(CalibrationEvent::Finished { calibration })["type"], "finished");
+    assert_eq!(json(CalibrationEvent::Stopped), serde_json::json!({ "type": "stopped" }));
+    let failed = json(CalibrationEvent::Failed { code: "c".to_owned(), message: "m".to_owned() });
+    assert_eq!(failed, serde_json::json!({ "type": "failed", "code": "c", "message": "m" }));
 }
 
 #[test]

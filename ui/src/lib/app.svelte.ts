@@ -3,12 +3,15 @@ import type { Backend } from './backend/backend';
 import { Action } from './backend/action.svelte';
 import type { WindowName } from './backend/contract';
 import { Models } from './models/models.svelte';
+import { Calibration } from './policy/calibration.svelte';
 import { Preferences } from './settings/preferences.svelte';
 
 /** What both windows share: the backend and the state every subject looks at. */
 export class App {
   readonly backend: Backend;
   readonly models: Models;
+  /** Measuring goes on while another page is looked at. */
+  readonly calibration: Calibration;
   readonly preferences: Preferences;
   readonly openWindow: Action<[WindowName, string | null]>;
   readonly openLink: Action<[string]>;
@@ -16,6 +19,7 @@ export class App {
   constructor(backend: Backend) {
     this.backend = backend;
     this.models = new Models(backend);
+    this.calibration = new Calibration(backend);
     this.preferences = new Preferences(backend);
     this.openWindow = new Action((window: WindowName, page: string | null) =>
       backend.call('window_open', { window, page }),

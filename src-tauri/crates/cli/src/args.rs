@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use mobile_engine::{Bits, Compute, DEFAULT_GAMMA, Mobile, ModelInfo, Policy, Prefill, Replacement, Sampling};
+use mobile_host::MemoryChoice;
 
 pub(crate) use self::library::{ImportArgs, InfoArgs, ListArgs, PullArgs, RemoveArgs};
 pub(crate) use self::measuring::{BenchArgs, CalibrateArgs, EvalArgs};
@@ -12,7 +13,6 @@ pub(crate) use self::service::{InstallArgs, LogsArgs, ServiceArgs, ServiceComman
 pub(crate) use self::serving::{LogFormat, NodesArgs, ServeArgs};
 use crate::calibration;
 use crate::error::EXIT_CODES;
-use crate::experts::MemoryArg;
 
 mod library;
 mod measuring;
@@ -152,7 +152,7 @@ pub(crate) struct ModelArgs {
     /// 6GB. Where it is less than all of them, the others are streamed from disk; the first time, they are arranged for
     /// that under the program's home.
     #[arg(long, env = "MOBILE_EXPERT_MEMORY", default_value = "auto", value_name = "SIZE|PERCENT")]
-    pub(crate) expert_memory: MemoryArg,
+    pub(crate) expert_memory: MemoryChoice,
     /// Which streamed expert leaves for another: the one not used for the longest time, or the one used least often.
     #[arg(long, value_enum, default_value = "lru")]
     pub(crate) expert_replacement: ReplacementArg,

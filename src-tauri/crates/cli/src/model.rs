@@ -31,7 +31,9 @@ pub(crate) fn load(args: &ModelArgs) -> Result<Engine, Failure> {
 /// for that yet, this does it.
 pub(crate) fn options(args: &ModelArgs) -> Result<LoadOptions, Failure> {
     let folder = folder(args)?;
-    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
+    // A model of the library goes by its id, as in the app; its folder there is named after a commit.
+    let id = args.model.clone().filter(|model| !Path::new(model).is_dir());
+    let name = id.or_else(|| folder.file_name().map(|name| name.to_string_lossy().into_owned()));
     let placed = experts::place(folder, args.expert_memory, args.compute(), args.quantize())?;
     Ok(LoadOptions {
         name,

@@ -41,12 +41,6 @@ pub(crate) fn invert(points: &[(f64, f64)], y: f64) -> Option<f64> {
     }
 }
 
-/// `count` of `total` indices, spread evenly.
-pub(crate) fn spread_evenly(total: usize, count: usize) -> impl Iterator<Item = usize> {
-    let count = count.min(total);
-    (0..count).map(move |n| n * total / count)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,12 +70,5 @@ mod tests {
         assert_eq!(invert(&points, 0.1), Some(0.2));
         assert_eq!(invert(&points, 1.5), Some(1.0));
         assert_eq!(invert(&[], 0.5), None);
-    }
-
-    #[test]
-    fn a_sample_is_spread_over_all() {
-        assert_eq!(spread_evenly(10, 3).collect::<Vec<_>>(), [0, 3, 6]);
-        assert_eq!(spread_evenly(2, 5).collect::<Vec<_>>(), [0, 1]);
-        assert_eq!(spread_evenly(0, 5).count(), 0);
     }
 }

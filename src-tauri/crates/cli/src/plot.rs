@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
+use mobile_host::calibration::{Calibration, Point};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::calibration::{Calibration, Point};
 use crate::error::Failure;
 use crate::numbers::Spread;
 
@@ -194,7 +194,8 @@ fn legend<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::calibration::Key;
+    use mobile_engine::CONFIDENCE_BINS;
+    use mobile_host::calibration::Key;
 
     #[test]
     fn bars_are_named_and_have_a_unit() {
@@ -228,7 +229,9 @@ mod tests {
             renormalize: false,
         };
         let points = vec![point(0.0, 1.08, 1.5), point(0.7, 1.008, 1.2), point(1.01, 1.0, 0.7)];
-        let found = Calibration { key, gamma: 0.7, bound: 0.01, complete: true, points };
+        let confidences = [0; CONFIDENCE_BINS];
+        let found =
+            Calibration { key, gamma: 0.7, bound: 0.01, complete: true, measured: 0, tokens: 0, confidences, points };
         let svg = curve(&found).expect("a chart");
         for part in ["recommended: γ = 0.7", "bound of 1%", "in proportion to plain decoding", "1.01", "</svg>"] {
             assert!(svg.contains(part), "{part}");

@@ -1,8 +1,6 @@
 //! What all requests share.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mobile_engine::{ComputeDevice, Constraint, Engine};
@@ -10,6 +8,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::announce;
+use crate::clients::Clients;
 use crate::config::ServiceConfig;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
@@ -119,34 +118,5 @@ impl App {
             Ok::<_, ApiError>(compiled.await.map_err(|_| ApiError::internal())??)
         });
         compiled.await.map_err(|_| ApiError::schema_too_slow(COMPILE_TIME))?.map(Some)
-    }
-}
-
-/// Who is connected.
-#[derive(Default)]
-pub(crate) struct Clients(Mutex<HashMap<IpAddr, usize>>);
-
-impl Clients {
-    pub(crate) fn enter(self: &Clients, peer: IpAddr) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(peer.to_canonical()).or_default() += 1;
-    }
-
-    pub(crate) fn leave(&self, peer: IpAddr) {
-        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = peers.get_mut(&peer.to_canonical()) {
-            *count -= 1;
-            if *count == 0 {
-                peers.remove(&peer.to_canonical());
-            }
-        }
-    }
-
-    /// Connections per peer.
-    pub(crate) fn list(&self) -> Vec<(IpAddr, usize)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(&ip, &n)| (ip, n)).collect()
-    }
-
-    pub(crate) fn connections(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
     }
 }

@@ -56,11 +56,13 @@ pub(crate) async fn place(State(app): State<Shared>, request: Request, next: Nex
 /// Asks peers from the network for a key.
 pub(crate) async fn key(State(app): State<Shared>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Ends>().map(|ends| ends.peer);
-    let trusted = !app.config.require_key
-        || peer.is_some_and(is_loopback)
-        || bearer(request.headers()).is_some_and(|secret| app.config.keys.accept(secret));
+    let shown = bearer(request.headers()).and_then(|secret| app.config.keys.recognise(secret));
+    let trusted = !app.config.require_key || peer.is_some_and(is_loopback) || shown.is_some();
     if !trusted && !OPEN.contains(&request.uri().path()) {
         return ApiError::invalid_key().into_response();
+    }
+    if let Some(peer) = peer {
+        app.clients.asked(peer, shown);
     }
     request.extensions_mut().insert(Trusted(trusted));
     next.run(request).await

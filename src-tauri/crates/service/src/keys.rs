@@ -1,10 +1,11 @@
 //! Bearer keys: named, several, kept as hashes only.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use subtle::{Choice, ConstantTimeEq as _};
+use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
 use crate::clock::unix_seconds;
 
@@ -39,13 +40,17 @@ pub enum KeyError {
 
 /// The keys that peers from the network may show. Clones are the same keys.
 #[derive(Debug, Clone, Default)]
-pub struct Keys(Arc<RwLock<Vec<StoredKey>>>);
+pub struct Keys {
+    stored: Arc<RwLock<Vec<StoredKey>>>,
+    /// When a key was last shown, by name; from the start of the program on.
+    used: Arc<Mutex<HashMap<String, u64>>>,
+}
 
 impl Keys {
     /// Keys as they were stored.
     #[must_use]
     pub fn new(stored: Vec<StoredKey>) -> Self {
-        Self(Arc::new(RwLock::new(stored)))
+        Self { stored: Arc::new(RwLock::new(stored)), used: Arc::default() }
     }
 
     /// Makes a key and gives its secret, which is not kept and cannot be shown again.
@@ -68,7 +73,7 @@ impl Keys {
         if secret.chars().count() < SHORTEST_SECRET {
             return Err(KeyError::TooShort);
         }
-        let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.stored.write().unwrap_or_else(PoisonError::into_inner);
         if keys.iter().any(|k| k.name == name) {
             return Err(KeyError::NameTaken(name.to_owned()));
         }
@@ -78,25 +83,43 @@ impl Keys {
 
     /// Makes a key useless from the next request on. False when there is none of that name.
     pub fn revoke(&self, name: &str) -> bool {
-        let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.stored.write().unwrap_or_else(PoisonError::into_inner);
         let before = keys.len();
         keys.retain(|k| k.name != name);
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         keys.len() < before
     }
 
     /// What to store.
     #[must_use]
     pub fn stored(&self) -> Vec<StoredKey> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.stored.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether a secret is one of the keys. Takes the same time wherever it differs and whichever it is.
     #[must_use]
     pub fn accept(&self, secret: &str) -> bool {
+        self.recognise(secret).is_some()
+    }
+
+    /// The name of the key that a secret is, and remembers that it was shown. Takes its time as [`Keys::accept`] does.
+    pub(crate) fn recognise(&self, secret: &str) -> Option<String> {
         let shown = digest(secret);
-        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let known = keys.iter().fold(Choice::from(0), |found, k| found | k.sha256.as_bytes().ct_eq(shown.as_bytes()));
-        known.into()
+        let keys = self.stored.read().unwrap_or_else(PoisonError::into_inner);
+        // The place of the key that fits, counted from one.
+        let mut place = 0_u64;
+        for (n, key) in (1..).zip(keys.iter()) {
+            place.conditional_assign(&n, key.sha256.as_bytes().ct_eq(shown.as_bytes()));
+        }
+        let name = keys.get(usize::try_from(place.checked_sub(1)?).ok()?)?.name.clone();
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), unix_seconds());
+        Some(name)
+    }
+
+    /// When the key of this name was last shown, in seconds since 1970; `None` where it was not since the program began.
+    #[must_use]
+    pub fn last_used(&self, name: &str) -> Option<u64> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied()
     }
 }
 
@@ -121,10 +144,14 @@ mod tests {
     fn a_key_is_accepted_until_it_is_revoked() {
         let keys = Keys::default();
         let (one, two) = (keys.create("one").expect("made"), keys.create("two").expect("made"));
+        assert_eq!(keys.last_used("one"), None);
         assert!(keys.accept(&one) && keys.accept(&two));
+        assert_eq!(keys.recognise(&two).as_deref(), Some("two"));
+        assert!(keys.last_used("one").is_some_and(|at| at > 0));
         assert!(!keys.accept("") && !keys.accept(&one[..one.len() - 1]));
         assert!(keys.revoke("one") && !keys.revoke("one"));
         assert!(!keys.accept(&one) && keys.accept(&two));
+        assert_eq!(keys.last_used("one"), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod announce;
 mod answer;
 mod app;
+mod clients;
 mod clock;
 mod config;
 mod error;
@@ -20,6 +21,7 @@ mod routes;
 mod server;
 mod slot;
 
+pub use clients::Client;
 pub use config::{DEFAULT_PORT, Limits, ServiceConfig};
 pub use keys::{KeyError, Keys, StoredKey};
 pub use nodes::{BrowseError, Node, Nodes};

@@ -20,6 +20,7 @@ use tower::ServiceExt as _;
 
 use crate::announce::announce;
 use crate::app::{App, Shared};
+use crate::clients::Client;
 use crate::config::ServiceConfig;
 use crate::reach::{Reachable, reachable};
 use crate::routes;
@@ -143,9 +144,14 @@ impl Handle {
     #[must_use]
     pub fn connected(&self) -> Connected {
         let list = self.app.clients.list();
-        let mut peers: Vec<IpAddr> = list.iter().map(|&(ip, _)| ip).collect();
-        peers.sort_unstable();
-        Connected { connections: list.iter().map(|&(_, n)| n).sum(), peers }
+        let peers = list.iter().filter(|client| client.connections > 0).map(|client| client.address).collect();
+        Connected { connections: list.iter().map(|client| client.connections).sum(), peers }
+    }
+
+    /// Who is connected or was in the last minutes, with what they asked for.
+    #[must_use]
+    pub fn clients(&self) -> Vec<Client> {
+        self.app.clients.list()
     }
 
     /// Stops taking requests and frees the port at once. Running answers go on; see [`Handle::shutdown`].

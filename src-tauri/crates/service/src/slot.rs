@@ -1,5 +1,6 @@
 //! The place of the one model that answers: empty, loading, ready or failed, and swapped while the service runs.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -106,22 +107,37 @@ impl ModelSlot {
     /// # Errors
     /// As [`Engine::load`]; the slot then says so too.
     pub fn load(&self, options: LoadOptions) -> Result<(), mobile_engine::Error> {
-        let turn = self.turn.fetch_add(1, Ordering::SeqCst) + 1;
         let name = options.name.clone().unwrap_or_else(|| {
             options.folder.file_name().map_or_else(|| "model".to_owned(), |n| n.to_string_lossy().into_owned())
         });
-        self.set_loading(&name, Progress { done: 0, total: 0 });
-        let (slot, model) = (self.clone(), name.clone());
-        let loaded = Engine::load(options, move |progress| {
-            slot.put_in_turn(turn, ModelState::Loading { model: model.clone(), progress });
+        self.load_prepared(&name, |_| Ok(options))
+    }
+
+    /// As [`ModelSlot::load`], for a model that takes some work before it can be loaded; `prepare` does it once the
+    /// present model has gone, and tells how far it has come.
+    ///
+    /// # Errors
+    /// As `prepare` and [`Engine::load`]; the slot then says so too.
+    pub fn load_prepared<E: From<mobile_engine::Error> + Display>(
+        &self,
+        name: &str,
+        prepare: impl FnOnce(&mut dyn FnMut(Progress)) -> Result<LoadOptions, E>,
+    ) -> Result<(), E> {
+        let turn = self.turn.fetch_add(1, Ordering::SeqCst) + 1;
+        self.set_loading(name, Progress { done: 0, total: 0 });
+        let (slot, model) = (self.clone(), name.to_owned());
+        let mut tell = move |progress| slot.put_in_turn(turn, ModelState::Loading { model: model.clone(), progress });
+        let loaded = prepare(&mut tell).and_then(|options| {
+            let engine = Engine::load(options, tell)?;
+            Ok(ReadyModel { engine, since: unix_seconds() })
         });
         match loaded {
-            Ok(engine) => {
-                self.put_in_turn(turn, ModelState::Ready(ReadyModel { engine, since: unix_seconds() }));
+            Ok(ready) => {
+                self.put_in_turn(turn, ModelState::Ready(ready));
                 Ok(())
             }
             Err(error) => {
-                self.put_in_turn(turn, ModelState::Failed { model: name, message: error.to_string() });
+                self.put_in_turn(turn, ModelState::Failed { model: name.to_owned(), message: error.to_string() });
                 Err(error)
             }
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use common::{MODEL, config, ready, start, within_a_minute};
 use futures_util::StreamExt as _;
+use mobile_service::{Keys, ServiceConfig};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -42,6 +43,25 @@ fn a_client_that_hangs_up_frees_its_place() {
         }
         assert_eq!(s.post("/generate", &long(false)).await.0, 200);
         assert_eq!(s.handle.connected().peers.len(), 1);
+    });
+}
+
+#[test]
+fn the_host_sees_who_asks_and_with_which_key() {
+    within_a_minute(async {
+        let keys = Keys::default();
+        let secret = keys.create("Gateway").expect("made");
+        let s = start(ServiceConfig { keys: keys.clone(), ..config() }).await;
+        assert_eq!(s.handle.clients(), []);
+        assert_eq!(s.get("/health").await.0, 200);
+        assert_eq!(keys.last_used("Gateway"), None);
+        let answer = s.client.get(s.url("/v1/models")).bearer_auth(&secret).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200);
+        drop(answer.text().await.expect("a body"));
+        let [client] = &s.handle.clients()[..] else { panic!("one peer: {:?}", s.handle.clients()) };
+        assert!(client.address.is_loopback());
+        assert_eq!((client.requests, client.key.as_deref()), (2, Some("Gateway")));
+        assert!(keys.last_used("Gateway").is_some());
     });
 }
 

@@ -163,16 +163,23 @@ export interface EngineState {
   message: string | null;
 }
 
+export type MemoryMode = 'resident' | 'streamed';
+
 export interface MemoryPlan {
   totalBytes: number;
+  /** Free, or taken by the model that is loaded. */
   availableBytes: number;
   denseBytes: number;
   kvBytes: number;
   expertBytes: number;
+  /** One expert of each layer; a model cannot do with less. */
+  leastExpertBytes: number;
   residentExpertBytes: number;
   residentExperts: number;
   totalExperts: number;
-  mode: 'resident' | 'streamed';
+  mode: MemoryMode;
+  /** The model was loaded otherwise and takes this on when it is loaded again. */
+  pending: boolean;
 }
 
 // ---- settings --------------------------------------------------------------------------------
@@ -215,8 +222,10 @@ export interface NetworkNode {
   load: number | null;
 }
 
+/** Connected now or in the last minutes. */
 export interface NetworkClient {
   address: string;
+  /** The name of the key it last showed. */
   key: string | null;
   requests: number;
 }
@@ -234,6 +243,7 @@ export interface KeyEntry {
   id: string;
   name: string;
   createdAt: number;
+  /** Since the app was started. */
   lastUsedAt: number | null;
 }
 
@@ -244,14 +254,6 @@ export interface NewKey {
 }
 
 // ---- live ------------------------------------------------------------------------------------
-
-export interface ExpertCounts {
-  layers: number;
-  experts: number;
-  /** Row-major, layers × experts. */
-  little: number[];
-  big: number[];
-}
 
 export interface LiveSample {
   /** Seconds since the engine started. */
@@ -268,7 +270,6 @@ export interface LiveSample {
   bytesReadPerSecond: number | null;
   memoryBytes: number;
   queue: number;
-  experts: ExpertCounts | null;
 }
 
 export interface CalibrationPoint {
@@ -287,11 +288,28 @@ export interface Calibration {
   points: CalibrationPoint[];
   /** Twenty bins from 0 to 1. */
   confidenceHistogram: number[];
+  /** The fastest threshold whose perplexity grows by at most `bound`. */
+  recommended: number;
+  bound: number;
+  /** Every threshold was measured. */
+  complete: boolean;
+}
+
+export interface CalibrationProgress {
+  /** Policies that are done, plain decoding included. */
+  done: number;
+  total: number;
+  /** Of the work. */
+  share: number;
+  /** A threshold that is known now. */
+  point: CalibrationPoint | null;
 }
 
 export type CalibrationEvent =
-  | { type: 'progress'; done: number; total: number; point: CalibrationPoint | null }
+  | ({ type: 'progress' } & CalibrationProgress)
   | { type: 'finished'; calibration: Calibration }
+  /** Ended early with nothing worth keeping in place of what was there. */
+  | { type: 'stopped' }
   | { type: 'failed'; code: string; message: string };
 
 // ---- system ----------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { mockShell } from '$lib/backend/mock/testing';
-import { cellAt, shades } from './heat';
 import { Live, windowSeconds } from './live.svelte';
 import { confidenceSpec, shareBelow } from './specs';
 
@@ -61,17 +60,5 @@ describe('the confidence histogram', () => {
     const [below, above] = confidenceSpec(sample).series;
     expect(below?.values.slice(14).every((value) => value === null)).toBe(true);
     expect(above?.values.slice(0, 14).every((value) => value === null)).toBe(true);
-  });
-});
-
-describe('the heat map', () => {
-  it('finds the cell under the pointer', () => {
-    const counts = { layers: 2, experts: 4, little: [], big: [] };
-    expect(cellAt(counts, 0.99, 0.1)).toEqual({ layer: 0, expert: 3, index: 3 });
-    expect(cellAt(counts, 1, 1)).toEqual({ layer: 1, expert: 3, index: 7 });
-  });
-
-  it('shades by the root of the counts', () => {
-    expect(shades([0, 1, 4])).toEqual([0, 0.5, 1]);
   });
 });

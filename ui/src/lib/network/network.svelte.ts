@@ -3,6 +3,9 @@ import type { Backend } from '$lib/backend/backend';
 import type { KeyEntry, NetworkStatus, NewKey } from '$lib/backend/contract';
 import { Resource } from '$lib/backend/resource.svelte';
 
+/** Clients and nodes come and go without being announced. */
+const period = 2000;
+
 /** Who can reach the endpoint, and with which keys. */
 export class Network {
   readonly status: Resource<NetworkStatus>;
@@ -35,6 +38,12 @@ export class Network {
   async start(): Promise<() => void> {
     const stop = await this.#backend.listen('network', (status) => this.status.set(status));
     await Promise.all([this.status.refresh(), this.keys.refresh()]);
-    return stop;
+    const timer = setInterval(() => {
+      if (!document.hidden && this.status.value?.lan) void this.status.refresh();
+    }, period);
+    return () => {
+      clearInterval(timer);
+      stop();
+    };
   }
 }

@@ -26,6 +26,19 @@ describe('the network', () => {
     expect(network.status.value?.lan).toBe(false);
   });
 
+  it('looks again while it is shared, and not while nobody can see it', async () => {
+    const shell = mockShell('lan');
+    const asked = vi.spyOn(shell, 'call');
+    await networkOn(shell);
+    const before = asked.mock.calls.length;
+    await vi.advanceTimersByTimeAsync(4100);
+    expect(asked.mock.calls.length).toBe(before + 2);
+    vi.spyOn(document, 'hidden', 'get').mockReturnValue(true);
+    await vi.advanceTimersByTimeAsync(4100);
+    expect(asked.mock.calls.length).toBe(before + 2);
+    vi.restoreAllMocks();
+  });
+
   it('forgets the secret of a revoked key', async () => {
     const network = await networkOn();
     void network.createKey.run('Phone');

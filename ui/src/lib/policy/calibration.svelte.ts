@@ -1,14 +1,15 @@
 import { Action } from '$lib/backend/action.svelte';
 import { asCommandError, type Backend } from '$lib/backend/backend';
 import type { Calibration as Measured, CalibrationPoint } from '$lib/backend/contract';
-import type { CommandError } from '$lib/backend/contract';
+import type { CalibrationProgress, CommandError } from '$lib/backend/contract';
 import { Resource } from '$lib/backend/resource.svelte';
 
 /** The measured curve of the loaded model, and the measuring. */
 export class Calibration {
   readonly measured: Resource<Measured | null>;
   readonly stop: Action;
-  progress = $state.raw<{ done: number; total: number } | null>(null);
+  progress = $state.raw<CalibrationProgress | null>(null);
+  stopping = $state(false);
   error = $state.raw<CommandError | null>(null);
   readonly #backend: Backend;
 
@@ -16,23 +17,26 @@ export class Calibration {
     this.#backend = backend;
     this.measured = new Resource(() => backend.call('calibration_get', {}));
     this.stop = new Action(async () => {
+      this.stopping = true;
       await backend.call('calibrate_stop', {});
-      this.progress = null;
     });
   }
 
   run = async (): Promise<void> => {
     this.error = null;
-    this.progress = { done: 0, total: 0 };
+    this.stopping = false;
+    this.progress = { done: 0, total: 0, share: 0, point: null };
     try {
       await this.#backend.stream('calibrate', {}, (event) => {
         if (event.type === 'progress') {
-          if (this.progress) this.progress = { done: event.done, total: event.total };
+          this.progress = event;
           return;
         }
         this.progress = null;
         if (event.type === 'finished') this.measured.set(event.calibration);
-        else this.error = { code: event.code, message: event.message };
+        else if (event.type === 'failed') {
+          this.error = { code: event.code, message: event.message };
+        }
       });
     } catch (reason) {
       this.progress = null;

@@ -39,6 +39,19 @@ describe('measuring', () => {
     expect(calibration.measured.value?.points).toHaveLength(points.length);
   });
 
+  it('ends early with what was there before', async () => {
+    const calibration = new Calibration(mockShell());
+    void calibration.measured.refresh();
+    void calibration.run();
+    await vi.advanceTimersByTimeAsync(400);
+    expect(calibration.progress?.share).toBeGreaterThan(0);
+    void calibration.stop.run();
+    await vi.advanceTimersByTimeAsync(400);
+    expect(calibration.progress).toBeNull();
+    expect(calibration.error).toBeNull();
+    expect(calibration.measured.value).toEqual(measured);
+  });
+
   it('says when this build cannot', async () => {
     const calibration = new Calibration(mockShell('unavailable'));
     void calibration.measured.refresh();

@@ -1,3 +1,5 @@
+import { languageOf } from './language';
+
 const KB = 1000;
 const units = ['B', 'KB', 'MB', 'GB', 'TB'];
 
@@ -36,9 +38,10 @@ export const count = (value: number): string => thousands.format(value);
 export const gamma = (value: number): string => value.toFixed(2);
 
 const day = 86_400_000;
-const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
-const weekday = new Intl.DateTimeFormat(undefined, { weekday: 'long' });
-const date = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium' });
+const language = languageOf(navigator);
+const clock = new Intl.DateTimeFormat(language, { hour: '2-digit', minute: '2-digit' });
+const weekday = new Intl.DateTimeFormat(language, { weekday: 'long' });
+const date = new Intl.DateTimeFormat(language, { dateStyle: 'medium' });
 
 /** The shortest form that still says which day it was. */
 export function when(time: number, now = Date.now()): string {

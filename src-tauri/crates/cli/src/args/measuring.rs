@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args as ClapArgs};
+use mobile_host::Survey;
 
 use super::{ModelArgs, PolicyArg, PolicyArgs, PrefillArg};
 
@@ -129,6 +130,20 @@ pub(crate) struct CalibrateArgs {
     pub(crate) json: bool,
 }
 
+impl CalibrateArgs {
+    /// What is to be measured.
+    pub(crate) fn survey(&self) -> Survey {
+        Survey {
+            gammas: self.gammas.clone(),
+            bound: self.bound,
+            renormalize: self.renormalize,
+            tokens: self.tokens,
+            speed_tokens: self.speed_tokens as usize,
+            runs: self.runs as usize,
+        }
+    }
+}
+
 /// `1%` or `0.01`.
 fn percent(text: &str) -> Result<f64, String> {
     let (number, unit) = text.strip_suffix('%').map_or((text, 1.0), |n| (n, 100.0));
@@ -148,6 +163,14 @@ fn rate(text: &str) -> Result<f64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_said_is_what_the_app_measures() {
+        use crate::args::{Args, Command};
+        use clap::Parser as _;
+        let Command::Calibrate(args) = Args::parse_from(["mobile", "calibrate"]).command else { panic!("calibrate") };
+        assert_eq!(args.survey(), Survey::default());
+    }
 
     #[test]
     fn a_bound_is_a_share_or_a_percentage() {

@@ -5,6 +5,7 @@ mod time;
 
 use indicatif::ProgressBar;
 use mobile_engine::{DEFAULT_GAMMA, Engine, Mobile, Policy};
+use mobile_host::calibration::TEXT;
 
 use self::report::{Line, Report, Situation};
 use self::time::{Run, run as timed};
@@ -13,14 +14,14 @@ use crate::error::Failure;
 use crate::eval::read;
 use crate::generate::write_now;
 use crate::numbers::{Spread, quantile};
-use crate::{calibrate, calibration, interrupt, model, plot};
+use crate::{calibration, interrupt, model, plot};
 
 /// How far from the wanted share of fallbacks a threshold may lead before it is sought once more, and how often.
 const RATE_TOLERANCE: f64 = 0.01;
 const RATE_ROUNDS: u32 = 4;
 
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
-    let text = args.text.as_deref().map_or_else(|| Ok(calibrate::TEXT.to_owned()), read)?;
+    let text = args.text.as_deref().map_or_else(|| Ok(TEXT.to_owned()), read)?;
     interrupt::install()?;
     let engine = model::load(&args.model)?;
     interrupt::measuring();

@@ -3,18 +3,11 @@
 use std::path::Path;
 
 use mobile_engine::{Engine, Message, Text};
+use mobile_host::{Item, sample, windows};
 use serde::Deserialize;
 
 use crate::args::EvalArgs;
 use crate::error::Failure;
-use crate::numbers::spread_evenly;
-
-/// Tokens that are given and tokens that are to be predicted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Item {
-    pub(crate) prompt: Vec<u32>,
-    pub(crate) forced: Vec<u32>,
-}
 
 /// A line of a chat file.
 #[derive(Debug, Deserialize)]
@@ -79,28 +72,6 @@ fn tokens(text: &Text, content: &str, separator: Option<&str>) -> Result<Vec<u32
     Ok(ids)
 }
 
-/// Windows that predict every token but the first exactly once; the last may be shorter.
-pub(crate) fn windows(ids: &[u32], window: usize) -> Vec<Item> {
-    let targets = ids.get(1..).unwrap_or(&[]);
-    targets
-        .chunks(window)
-        .enumerate()
-        .map(|(n, forced)| Item { prompt: vec![ids[n * window]], forced: forced.to_vec() })
-        .collect()
-}
-
-/// As many items, spread evenly, as hold about `tokens` tokens.
-pub(crate) fn sample(items: Vec<Item>, tokens: Option<u64>) -> Vec<Item> {
-    let total: usize = items.iter().map(|i| i.forced.len()).sum();
-    match tokens {
-        Some(tokens) if (tokens as usize) < total => {
-            let count = (items.len() * tokens as usize).div_ceil(total);
-            spread_evenly(items.len(), count).map(|n| items[n].clone()).collect()
-        }
-        _ => items,
-    }
-}
-
 fn answers(text: &Text, content: &str, path: &Path) -> Result<Vec<Item>, Failure> {
     let end = turn_end(text)?;
     let lines = content.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
@@ -133,25 +104,4 @@ fn plain(text: &Text, content: &str) -> Result<Vec<u32>, Failure> {
     let ids = text.encode(content).map_err(Failure::Request)?;
     let added = text.encode("").map_err(Failure::Request)?;
     Ok(ids.strip_prefix(added.as_slice()).map_or_else(|| ids.clone(), <[u32]>::to_vec))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn windows_predict_every_token_once() {
-        let items = windows(&[1, 2, 3, 4, 5, 6], 2);
-        assert_eq!(items.iter().map(|i| i.prompt[0]).collect::<Vec<_>>(), [1, 3, 5]);
-        assert_eq!(items.iter().flat_map(|i| i.forced.clone()).collect::<Vec<_>>(), [2, 3, 4, 5, 6]);
-        assert!(windows(&[1], 2).is_empty() && windows(&[], 2).is_empty());
-    }
-
-    #[test]
-    fn a_sample_holds_about_as_many_tokens_as_wanted() {
-        let items = windows(&(0..101).collect::<Vec<_>>(), 10);
-        assert_eq!(sample(items.clone(), Some(25)).iter().map(|i| i.prompt[0]).collect::<Vec<_>>(), [0, 30, 60]);
-        assert_eq!(sample(items.clone(), Some(1000)).len(), items.len());
-        assert_eq!(sample(items, None).len(), 10);
-    }
 }

@@ -1,6 +1,5 @@
 //! `mobile eval`: how well a policy predicts a text that is known.
 
-mod force;
 mod items;
 mod report;
 mod sweep;
@@ -9,16 +8,16 @@ use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use mobile_engine::{Engine, Policy, Prefill};
+use mobile_host::{Baseline, Item, MeasureError, Measured, Setting, write_json};
 
 use self::report::{Line, Report};
 use self::sweep::MassCurve;
 use crate::args::EvalArgs;
 use crate::error::Failure;
 use crate::generate::write_now;
-use crate::{calibration, interrupt, model};
+use crate::{interrupt, model};
 
-pub(crate) use self::force::{Baseline, Measured, Setting, measure};
-pub(crate) use self::items::{Item, read, sample, windows};
+pub(crate) use self::items::read;
 pub(crate) use self::report::{growth, label};
 
 pub(crate) fn run(args: &EvalArgs) -> Result<(), Failure> {
@@ -107,7 +106,7 @@ impl Evaluation<'_> {
 
     fn save(&self) -> Result<(), Failure> {
         let Some(path) = self.output else { return Ok(()) };
-        calibration::write_json(path, &self.report).map_err(Failure::Output)
+        write_json(path, &self.report).map_err(Failure::Output)
     }
 
     fn show(&self, json: bool) -> Result<(), Failure> {
@@ -118,6 +117,32 @@ impl Evaluation<'_> {
         let Report { model, file, kind, items, tokens, .. } = &self.report;
         eprintln!("{} on {file}: {tokens} tokens in {items} {kind} items", model.name);
         write_now(&self.report.table())
+    }
+}
+
+/// As [`mobile_host::measure`]; Ctrl-C ends it early with what has been counted.
+fn measure(
+    engine: &Engine,
+    items: &[Item],
+    policy: Policy,
+    setting: Setting,
+    baseline: Option<&Baseline>,
+    mut progress: impl FnMut(u64),
+) -> Result<Measured, Failure> {
+    let go_on = |tokens| {
+        progress(tokens);
+        !interrupt::requested()
+    };
+    Ok(mobile_host::measure(engine, items, policy, setting, baseline, go_on)?)
+}
+
+impl From<MeasureError> for Failure {
+    fn from(error: MeasureError) -> Self {
+        match error {
+            MeasureError::Engine(error) => Self::Request(error),
+            MeasureError::ShortText { .. } => Self::Input(error.to_string()),
+            MeasureError::NoProbability => Self::Other(error.to_string()),
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! The figures of an evaluation as a table and as JSON.
 
 use mobile_engine::{Mobile, ModelInfo, Policy, Prefill};
+use mobile_host::Measured;
 use serde::Serialize;
 
-use super::force::Measured;
 use crate::table::{percent, table};
 
 /// All that was measured.

@@ -1,9 +1,9 @@
 //! The policies of `--sweep`, and the share at which `mass` computes as many experts as another policy.
 
 use mobile_engine::{Engine, Mobile, Policy};
+use mobile_host::{Item, Setting, sample};
 
-use super::force::{Setting, measure};
-use super::items::{Item, sample};
+use super::measure;
 use crate::error::Failure;
 use crate::numbers::invert;
 

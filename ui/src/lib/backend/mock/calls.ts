@@ -57,6 +57,7 @@ function models(state: MockState) {
         await new Promise((resolve) => setTimeout(resolve, 60));
         state.setEngine({ progress: step / 5 });
       }
+      state.loadedMemory = state.settings.expertMemory;
       state.setEngine({ state: 'ready', progress: null, memoryBytes: find(id)?.bytes ?? null });
       return null;
     },
@@ -92,7 +93,7 @@ function models(state: MockState) {
       return null;
     },
     engine_state: () => state.engine,
-    memory_plan: ({ expertMemory }) => memoryPlan(expertMemory),
+    memory_plan: ({ expertMemory }) => memoryPlan(expertMemory, state.loadedMemory),
   } satisfies Partial<CallHandlers>;
 }
 
@@ -121,6 +122,7 @@ function settings(state: MockState) {
     calibration_get: () => state.calibration,
     calibrate_stop: () => {
       clearInterval(state.calibrationTimer);
+      state.calibrationEnd?.();
       return null;
     },
     live_unsubscribe: () => {

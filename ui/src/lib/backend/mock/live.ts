@@ -1,9 +1,6 @@
-import type { Calibration, CalibrationPoint, ExpertCounts, LiveSample } from '../contract';
+import type { Calibration, CalibrationPoint, LiveSample } from '../contract';
 import { olmoe } from './models';
 import { randomFrom } from './random';
-
-const layers = 16;
-const experts = 64;
 
 export const histogram: number[] = Array.from({ length: 20 }, (_, bin) => {
   const x = (bin + 0.5) / 20;
@@ -12,17 +9,10 @@ export const histogram: number[] = Array.from({ length: 20 }, (_, bin) => {
 
 export class MockLive {
   readonly #random = randomFrom(11);
-  readonly #experts: ExpertCounts = {
-    layers,
-    experts,
-    little: new Array<number>(layers * experts).fill(0),
-    big: new Array<number>(layers * experts).fill(0),
-  };
   #t = 0;
 
   next(gamma: number, generating: boolean): LiveSample {
     this.#t += 0.1;
-    if (generating) this.#count();
     const wave = Math.sin(this.#t / 3) * 0.05;
     const importance = Math.max(0, Math.min(1, gamma * 0.36 + wave + this.#random() * 0.03));
     const speed = (98 - 70 * importance) * (0.97 + 0.06 * this.#random());
@@ -38,21 +28,7 @@ export class MockLive {
       bytesReadPerSecond: generating ? 4.1e8 * (0.9 + 0.2 * this.#random()) : null,
       memoryBytes: 4.6e9,
       queue: 0,
-      experts: this.#experts,
     };
-  }
-
-  #count(): void {
-    const { little, big } = this.#experts;
-    for (let layer = 0; layer < layers; layer += 1) {
-      for (let i = 0; i < 32; i += 1) {
-        // A few experts are wanted much more often than the rest, and others in every layer.
-        const hot = Math.floor(experts * this.#random() ** 2.2);
-        const cell = layer * experts + ((hot * 13 + layer * 7) % experts);
-        const counts = this.#random() < 0.25 ? big : little;
-        counts[cell] = (counts[cell] ?? 0) + 1;
-      }
-    }
   }
 }
 
@@ -72,4 +48,7 @@ export const calibration: Calibration = {
   tokens: 4096,
   points,
   confidenceHistogram: histogram,
+  recommended: 0.6,
+  bound: 0.02,
+  complete: true,
 };

@@ -35,19 +35,22 @@ export const doctor: Doctor = {
   warnings: [],
 };
 
-export function memoryPlan(budget: number | null): MemoryPlan {
+export function memoryPlan(budget: number | null, loaded: number | null = budget): MemoryPlan {
   const expertBytes = 3.6 * GB;
-  const resident = Math.min(expertBytes, budget ?? expertBytes);
+  const leastExpertBytes = expertBytes / 64;
+  const resident = Math.max(leastExpertBytes, Math.min(expertBytes, budget ?? expertBytes));
   return {
     totalBytes: 24 * GB,
     availableBytes: 17.2 * GB,
     denseBytes: 0.3 * GB,
     kvBytes: 0.54 * GB,
     expertBytes,
+    leastExpertBytes,
     residentExpertBytes: resident,
     residentExperts: Math.floor((resident / expertBytes) * 1024),
     totalExperts: 1024,
     mode: resident < expertBytes ? 'streamed' : 'resident',
+    pending: budget !== loaded,
   };
 }
 

@@ -26,6 +26,9 @@ export class MockState {
   readonly live = new MockLive();
   liveTimer: ReturnType<typeof setInterval> | undefined;
   calibrationTimer: ReturnType<typeof setInterval> | undefined;
+  calibrationEnd: (() => void) | undefined;
+  /** The budget that the loaded model was loaded with. */
+  loadedMemory: number | null = null;
   calibration: Calibration | null;
   settings: Settings = structuredClone(initialSettings);
   keys: KeyEntry[] = [];

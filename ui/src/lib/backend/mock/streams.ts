@@ -52,10 +52,12 @@ export function streamHandlers(state: MockState): StreamHandlers {
     },
     calibrate: (_, emit) => {
       let done = 0;
+      state.calibrationEnd = () => emit({ type: 'stopped' });
       state.calibrationTimer = setInterval(() => {
         const point = points[done] ?? null;
         done += 1;
-        emit({ type: 'progress', done, total: points.length, point });
+        const total = points.length;
+        emit({ type: 'progress', done, total, share: done / total, point });
         if (done < points.length) return;
         clearInterval(state.calibrationTimer);
         state.calibration = calibration;

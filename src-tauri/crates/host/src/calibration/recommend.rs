@@ -1,9 +1,10 @@
 //! Which of the thresholds to recommend.
 
-use crate::calibration::Point;
+use super::Point;
 
 /// The fastest of the points whose perplexity grows by at most `bound`; between equally fast ones the better.
-pub(super) fn recommend(points: &[Point], bound: f64) -> Option<Point> {
+#[must_use]
+pub fn recommend(points: &[Point], bound: f64) -> Option<Point> {
     // Rounding in the last digits must not decide whether all experts are as good as themselves.
     let within = points.iter().filter(|p| p.perplexity_ratio <= 1.0 + bound + 1e-6);
     within
@@ -12,7 +13,8 @@ pub(super) fn recommend(points: &[Point], bound: f64) -> Option<Point> {
 }
 
 /// The point of the best quality.
-pub(super) fn closest(points: &[Point]) -> Option<Point> {
+#[must_use]
+pub fn closest(points: &[Point]) -> Option<Point> {
     points.iter().min_by(|a, b| a.perplexity_ratio.total_cmp(&b.perplexity_ratio)).copied()
 }
 

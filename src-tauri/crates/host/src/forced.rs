@@ -1,26 +1,47 @@
 //! Teacher forcing: the text is known, the policy decodes it token by token, and what it thought of each is counted.
 
-use mobile_engine::{Engine, Error, Event, FinishReason, Generation, Policy, Prefill, Request, Token};
+use mobile_engine::{
+    CONFIDENCE_BINS, Decision, Engine, Error, Event, FinishReason, Generation, Policy, Prefill, Request, Token,
+};
 
-use super::items::Item;
-use crate::error::Failure;
-use crate::interrupt;
+use crate::items::Item;
 
 /// What the big model thought of each token of each item: its favourite, and ln p of the token itself.
-pub(crate) type Baseline = Vec<Vec<(u32, f32)>>;
+pub type Baseline = Vec<Vec<(u32, f32)>>;
 
 /// How items are decoded.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Setting {
-    pub(crate) prefill: Prefill,
+pub struct Setting {
+    /// Which experts read the prompt.
+    pub prefill: Prefill,
     /// Items decoded together.
-    pub(crate) batch: usize,
+    pub batch: usize,
+}
+
+/// Why nothing could be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum MeasureError {
+    /// What the engine refused.
+    #[error(transparent)]
+    Engine(#[from] Error),
+    /// A text that holds too little.
+    #[error("the text has {tokens} tokens; it needs {needed} at least")]
+    ShortText {
+        /// Its tokens.
+        tokens: usize,
+        /// How many it takes.
+        needed: usize,
+    },
+    /// A forced token came back without what the policy thought of it.
+    #[error("the engine reported a forced token without its probability")]
+    NoProbability,
 }
 
 /// What was counted.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Measured {
-    pub(crate) tokens: u64,
+pub struct Measured {
+    /// Tokens predicted.
+    pub tokens: u64,
     nll: f64,
     correct: u64,
     fallbacks: u64,
@@ -33,61 +54,78 @@ pub(crate) struct Measured {
     agreed: u64,
     growth: f64,
     growth_squares: f64,
-    /// Under Ctrl-C, items may be missing or cut short.
-    pub(crate) complete: bool,
-    pub(crate) thoughts: Baseline,
+    /// How confident the passes with fewer experts were, in bins of equal width from 0 to 1.
+    pub confidences: [u64; CONFIDENCE_BINS],
+    /// Where it was ended early, items may be missing or cut short.
+    pub complete: bool,
+    /// What the policy thought of each token, for others to be compared with.
+    pub thoughts: Baseline,
 }
 
 impl Measured {
-    pub(crate) fn perplexity(&self) -> f64 {
+    /// Perplexity of what was predicted.
+    #[must_use]
+    pub fn perplexity(&self) -> f64 {
         (self.nll / self.tokens as f64).exp()
     }
 
     /// Perplexity in proportion to the baseline's on the same tokens.
-    pub(crate) fn ratio(&self) -> f64 {
+    #[must_use]
+    pub fn ratio(&self) -> f64 {
         (self.growth / self.compared as f64).exp()
     }
 
     /// Standard error of [`Measured::ratio`], as if tokens were independent.
-    pub(crate) fn ratio_error(&self) -> f64 {
+    #[must_use]
+    pub fn ratio_error(&self) -> f64 {
         let n = self.compared as f64;
         let variance = (self.growth_squares - self.growth * self.growth / n).max(0.0) / (n - 1.0).max(1.0);
         self.ratio() * (variance / n).sqrt()
     }
 
     /// Share of tokens that the policy would have chosen itself.
-    pub(crate) fn accuracy(&self) -> f64 {
+    #[must_use]
+    pub fn accuracy(&self) -> f64 {
         self.correct as f64 / self.tokens as f64
     }
 
     /// Share of tokens where the policy's favourite is the baseline's.
-    pub(crate) fn agreement(&self) -> f64 {
+    #[must_use]
+    pub fn agreement(&self) -> f64 {
         self.agreed as f64 / self.compared as f64
     }
 
-    pub(crate) fn fallback_rate(&self) -> f64 {
+    /// Share of tokens that were computed twice.
+    #[must_use]
+    pub fn fallback_rate(&self) -> f64 {
         self.fallbacks as f64 / self.tokens as f64
     }
 
     /// Experts computed in proportion to what decoding plainly takes.
-    pub(crate) fn experts_used(&self) -> f64 {
+    #[must_use]
+    pub fn experts_used(&self) -> f64 {
         self.experts_computed as f64 / self.experts_full as f64
     }
 
     /// Share of items that greedy decoding would have written exactly as they stand.
-    pub(crate) fn exact(&self) -> f64 {
+    #[must_use]
+    pub fn exact(&self) -> f64 {
         self.exact as f64 / self.items as f64
     }
 
     /// Compares the measurement with itself.
-    pub(crate) fn is_baseline(&mut self) {
+    pub fn is_baseline(&mut self) {
         (self.compared, self.agreed) = (self.tokens, self.tokens);
     }
 
-    fn count(&mut self, token: &Token, baseline: Option<&(u32, f32)>) -> Result<(u32, f32), Failure> {
+    fn count(&mut self, token: &Token, baseline: Option<&(u32, f32)>) -> Result<(u32, f32), MeasureError> {
         let (Some(predicted), Some(logprob)) = (token.predicted, token.logprob) else {
-            return Err(Failure::Other("the engine reported a forced token without its probability".to_owned()));
+            return Err(MeasureError::NoProbability);
         };
+        if token.decision != Decision::Big {
+            let bin = (token.confidence * CONFIDENCE_BINS as f32) as usize;
+            self.confidences[bin.min(CONFIDENCE_BINS - 1)] += 1;
+        }
         self.tokens += 1;
         self.nll -= f64::from(logprob);
         self.correct += u64::from(predicted == token.id);
@@ -108,20 +146,24 @@ struct Running {
     exact: bool,
 }
 
-/// Decodes the items by `policy`. Ctrl-C ends it early with what has been counted.
-pub(crate) fn measure(
+/// Decodes the items by `policy`. `go_on` is told of the tokens so far, and its `false` ends it early with what has been
+/// counted.
+///
+/// # Errors
+/// [`MeasureError::Engine`], [`MeasureError::NoProbability`].
+pub fn measure(
     engine: &Engine,
     items: &[Item],
     policy: Policy,
     setting: Setting,
     baseline: Option<&Baseline>,
-    mut progress: impl FnMut(u64),
-) -> Result<Measured, Failure> {
+    mut go_on: impl FnMut(u64) -> bool,
+) -> Result<Measured, MeasureError> {
     let mut measured = Measured { thoughts: vec![Vec::new(); items.len()], complete: true, ..Measured::default() };
     let mut waiting = items.iter().enumerate();
     let mut running: Vec<Running> = Vec::new();
     loop {
-        if measured.complete && interrupt::requested() {
+        if measured.complete && !go_on(measured.tokens) {
             measured.complete = false;
             running.iter().for_each(|r| r.generation.cancel());
         }
@@ -134,7 +176,7 @@ pub(crate) fn measure(
                 reuse_prefix: false,
                 ..Request::new(wanted.prompt.clone(), wanted.forced.len())
             };
-            let generation = engine.submit(request).map_err(Failure::Request)?;
+            let generation = engine.submit(request)?;
             running.push(Running { item, generation, exact: true });
         }
         if running.is_empty() {
@@ -152,7 +194,6 @@ pub(crate) fn measure(
                     let thought = measured.count(&token, known)?;
                     measured.thoughts[one.item].push(thought);
                     one.exact &= token.predicted == Some(token.id);
-                    progress(measured.tokens);
                 }
                 Some(Event::Finished(finished)) => {
                     let counters = &finished.statistics.counters;
@@ -166,8 +207,8 @@ pub(crate) fn measure(
                     running.swap_remove(at);
                     continue;
                 }
-                Some(Event::Failed(error)) => return Err(Failure::Request(error)),
-                None => return Err(Failure::Request(Error::Closed)),
+                Some(Event::Failed(error)) => return Err(error.into()),
+                None => return Err(Error::Closed.into()),
             }
             at += 1;
         }
@@ -177,7 +218,6 @@ pub(crate) fn measure(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mobile_engine::Decision;
 
     fn token(id: u32, predicted: u32, p: f32) -> Token {
         let text = String::new();
@@ -194,6 +234,7 @@ mod tests {
         measured.count(&token(3, 3, 0.25), None).expect("counted");
         let near = |a: f64, b: f64| (a - b).abs() < 1e-6;
         assert!(near(measured.perplexity(), 4.0) && near(measured.accuracy(), 2.0 / 3.0));
+        assert_eq!(measured.confidences[5], 3);
         // The third token is unknown to the baseline and left out of the comparison.
         assert!(near(measured.ratio(), 2.0) && near(measured.agreement(), 0.5) && near(measured.ratio_error(), 0.0));
     }

@@ -1,0 +1,224 @@
+//! How much memory experts get, and the folder they are streamed from when that is not enough for all of them.
+
+mod plan;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use bytesize::ByteSize;
+use mobile_engine::{Bits, Compute, ComputeDevice, ExpertMemory, is_arranged};
+use mobile_models::{Library, Quantization, Room, Shape, Use, Verdict, assess, available_memory, bytes, free_space};
+
+pub use plan::{Plan, plan};
+
+/// What the owner allows.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub enum MemoryChoice {
+    /// All experts where they fit, else what is free.
+    #[default]
+    Auto,
+    /// What the engine understands.
+    Exactly(ExpertMemory),
+}
+
+impl FromStr for MemoryChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is none of: auto, all, a share like 25%, a size like 6GB");
+        Ok(match text {
+            "auto" => Self::Auto,
+            "all" => Self::Exactly(ExpertMemory::All),
+            _ => Self::Exactly(match text.strip_suffix('%') {
+                Some(percent) => {
+                    let percent: f64 = percent.trim().parse().map_err(|_| wrong())?;
+                    if !(percent > 0.0 && percent <= 100.0) {
+                        return Err(format!("{text:?}: a share is above 0% and at most 100%"));
+                    }
+                    ExpertMemory::Share(percent / 100.0)
+                }
+                None => ExpertMemory::Bytes(text.parse::<ByteSize>().map_err(|_| wrong())?.as_u64()),
+            }),
+        })
+    }
+}
+
+/// A checkpoint, and how its weights are held.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Dtype of activations and unquantized weights; by default what suits the device.
+    pub compute: Option<Compute>,
+    /// Quantize what is not quantized yet.
+    pub quantize: Option<Bits>,
+}
+
+/// A checkpoint as it is to be loaded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Placed {
+    /// The folder to load: the checkpoint's own, or one with its experts arranged for streaming.
+    pub folder: PathBuf,
+    /// Memory for its experts.
+    pub memory: ExpertMemory,
+}
+
+/// What happens on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placing {
+    /// The experts do not fit, so they will be streamed. Bytes.
+    Streaming {
+        /// All experts.
+        experts: u64,
+        /// Memory that is free.
+        free: u64,
+        /// Memory that experts will take.
+        memory: u64,
+    },
+    /// Experts are being arranged for streaming.
+    Arranging {
+        /// Layers done.
+        done: usize,
+        /// Layers in all.
+        total: usize,
+    },
+}
+
+/// Why a checkpoint cannot be placed.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    /// What is wrong with the checkpoint or the device.
+    #[error(transparent)]
+    Engine(#[from] mobile_engine::Error),
+    /// What is wrong with the library.
+    #[error(transparent)]
+    Library(#[from] mobile_models::Error),
+    /// The disk is too full for the arranged experts.
+    #[error("{0}")]
+    NoSpace(String),
+    /// A folder that cannot be made.
+    #[error("cannot make {path}: {source}", path = .folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Decides where the experts of a checkpoint live, and arranges them for streaming where they are to be streamed and
+/// have not been arranged yet.
+///
+/// # Errors
+/// [`PlaceError`].
+pub fn place(
+    library: &Library,
+    source: Source,
+    choice: MemoryChoice,
+    tell: &mut dyn FnMut(Placing),
+) -> Result<Placed, PlaceError> {
+    let Source { folder, compute, quantize } = source;
+    let memory = match choice {
+        MemoryChoice::Exactly(memory) => memory,
+        MemoryChoice::Auto => automatic(&folder, quantize, tell),
+    };
+    if matches!(memory, ExpertMemory::All) || is_arranged(&folder) {
+        return Ok(Placed { folder, memory });
+    }
+    let compute = match compute {
+        Some(compute) => compute,
+        None => Compute::for_device(ComputeDevice::detect()?),
+    };
+    let bits = quantize.map_or_else(|| "as-stored".to_owned(), |b| format!("{}-bits-{}", b.bits, b.group_size));
+    let variant = format!("{compute:?}-{bits}").to_lowercase();
+    let target = library.streamed_folder(&folder, &variant)?;
+    if !is_arranged(&target) {
+        arrange(&folder, &target, compute, quantize, &mut |done, total| tell(Placing::Arranging { done, total }))?;
+    }
+    Ok(Placed { folder: target, memory })
+}
+
+/// As [`memory_within`], for the checkpoint in `folder`. One that cannot be assessed goes to the engine as it is, whose
+/// error says more.
+fn automatic(folder: &Path, quantize: Option<Bits>, tell: &mut dyn FnMut(Placing)) -> ExpertMemory {
+    let Ok(shape) = Shape::open(&folder.join("config.json")) else { return ExpertMemory::All };
+    let usage = Use { quantize: quantize.map(quantization), ..Use::default() };
+    let free = available_memory();
+    let (memory, experts) = memory_within(&shape, &usage, free);
+    if let ExpertMemory::Bytes(memory) = memory {
+        tell(Placing::Streaming { experts, free, memory });
+    }
+    memory
+}
+
+/// All of the experts where they fit into `free` bytes, else what is left beside the rest of the model; and the bytes of
+/// all experts.
+fn memory_within(shape: &Shape, usage: &Use, free: u64) -> (ExpertMemory, u64) {
+    let fit = assess(shape, usage, &Room { memory: free, disk: 0 }, 0);
+    if fit.verdict == Verdict::Fits {
+        return (ExpertMemory::All, fit.experts);
+    }
+    let layer_of_experts = shape.moe_layers() * shape.expert_bytes(usage.quantize);
+    (ExpertMemory::Bytes(fit.expert_cache.max(layer_of_experts)), fit.experts)
+}
+
+/// Writes the experts of `source` to `target`, layer by layer; `progress` is told of those that are done and of all.
+///
+/// # Errors
+/// [`PlaceError`]; [`PlaceError::NoSpace`] before anything is written.
+pub fn arrange(
+    source: &Path,
+    target: &Path,
+    compute: Compute,
+    quantize: Option<Bits>,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<(), PlaceError> {
+    let parent = target.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).map_err(|source| PlaceError::Folder { folder: parent.to_owned(), source })?;
+    if let Ok(shape) = Shape::open(&source.join("config.json")) {
+        let quantize = quantize.map(quantization);
+        let experts = shape.moe_layers() * shape.experts * held_bytes(&shape, quantize, compute);
+        let wanted = experts + shape.resident_bytes(None);
+        let free = free_space(parent)?;
+        if wanted > free {
+            return Err(PlaceError::NoSpace(format!(
+                "arranging the experts for streaming takes about {} in {}, where {} are free; free some, or set \
+                 MOBILE_HOME to a folder on another disk",
+                bytes(wanted),
+                parent.display(),
+                bytes(free)
+            )));
+        }
+    }
+    mobile_engine::arrange(source, target, compute, quantize, progress)?;
+    Ok(())
+}
+
+fn quantization(bits: Bits) -> Quantization {
+    Quantization { bits: bits.bits as u64, group_size: bits.group_size as u64 }
+}
+
+/// Bytes of one expert in memory, where everything that is not packed has the width it is computed with.
+fn held_bytes(shape: &Shape, quantize: Option<Quantization>, compute: Compute) -> u64 {
+    let weight_bytes = if compute == Compute::F32 { 4 } else { 2 };
+    Shape { weight_bytes, ..shape.clone() }.expert_bytes(quantize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_as_people_write_it() {
+        let read = |text: &str| text.parse::<MemoryChoice>();
+        assert_eq!(read("auto"), Ok(MemoryChoice::Auto));
+        assert_eq!(read("all"), Ok(MemoryChoice::Exactly(ExpertMemory::All)));
+        assert_eq!(read("12.5%"), Ok(MemoryChoice::Exactly(ExpertMemory::Share(0.125))));
+        assert_eq!(read("6GB"), Ok(MemoryChoice::Exactly(ExpertMemory::Bytes(6_000_000_000))));
+        assert_eq!(read("1.5 GiB"), Ok(MemoryChoice::Exactly(ExpertMemory::Bytes(3 << 29))));
+        for wrong in ["", "half", "0%", "101%", "-5%", "%", "6 apples"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+}
