@@ -88,7 +88,8 @@ fn a_full_queue_is_said_at_once_and_all_others_are_answered() {
         let ok = answers.iter().filter(|a| a.0 == 200).count();
         let full = answers.iter().filter(|a| a.0 == 429 && a.1 && a.2["error"]["code"] == "queue_full").count();
         assert_eq!(ok + full, 100, "{answers:?}");
-        assert!(ok >= 6 && full > 0, "{ok} answered, {full} refused");
+        // As many as the queue holds at the least: how many more come in depends on when the engine takes some out of it.
+        assert!(ok >= 4 && full > 0, "{ok} answered, {full} refused");
         let texts: std::collections::BTreeSet<String> =
             answers.iter().filter(|a| a.0 == 200).map(|a| a.2["text"].to_string()).collect();
         assert_eq!(texts.len(), 1, "the same prompt, greedily: the same answer for all");

@@ -202,12 +202,10 @@ impl Layer {
     /// The experts that this layer would choose if the layer before had no experts, and nothing attended in between:
     /// from one layer to the next `x` changes little.
     fn guess(&self, x: &Array, choice: Choice) -> Result<Option<Guess<'_>>> {
-        match &self.mlp {
-            Feedforward::Experts(moe) if moe.experts().guessable().is_some() => {
-                moe.guess(&rms_norm(x, Some(&self.mlp_norm), self.norm_eps)?, choice)
-            }
-            _ => Ok(None),
-        }
+        let Feedforward::Experts(moe) = &self.mlp else { return Ok(None) };
+        let Some(layer) = moe.experts().guessable() else { return Ok(None) };
+        let experts = moe.guess(&rms_norm(x, Some(&self.mlp_norm), self.norm_eps)?, choice)?;
+        Ok(Some(Guess { layer, experts }))
     }
 
     fn bytes(&self) -> usize {

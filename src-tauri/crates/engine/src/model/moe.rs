@@ -78,11 +78,9 @@ impl Moe {
         Ok(routed.add(shared.mlp.forward(x)?.multiply(gate)?)?)
     }
 
-    /// The experts that the router would choose for `x`, where their layer wants to know beforehand.
-    pub(crate) fn guess(&self, x: &Array, choice: Choice) -> Result<Option<Guess<'_>>> {
-        let Some(layer) = self.experts.guessable() else { return Ok(None) };
-        let experts = largest(&self.router.forward(x)?, choice.experts(self.top_k))?.contiguous()?;
-        Ok(Some(Guess { layer, experts }))
+    /// The experts that the router would choose for `x`, uint32 of shape `[rows, k]`.
+    pub(crate) fn guess(&self, x: &Array, choice: Choice) -> Result<Array> {
+        Ok(largest(&self.router.forward(x)?, choice.experts(self.top_k))?.contiguous()?)
     }
 
     /// Softmax over all experts, summed in float32, then the largest `k`. Where the family divides their weights by
