@@ -2,7 +2,7 @@
 
 use mlx_rs::Array;
 use mlx_rs::ops::indexing::take_axis;
-use mlx_rs::ops::{argsort, floor_divide};
+use mlx_rs::ops::{addmm, argsort, floor_divide};
 
 use crate::error::Result;
 use crate::model::{Matrix, swiglu};
@@ -18,9 +18,9 @@ pub(super) struct Products {
 }
 
 impl Products {
-    /// Weighted sums over the chosen: `x` of shape `[rows, hidden]`, `experts` (uint32 places in the stack) and
-    /// `weights` of shape `[rows, k]` give `[rows, hidden]`.
-    pub(super) fn forward(&self, x: &Array, experts: &Array, weights: &Array) -> Result<Array> {
+    /// Weighted sums over the chosen, added to `onto`: `x` and `onto` of shape `[rows, hidden]`, `experts` (uint32
+    /// places in the stack) and `weights` of shape `[rows, k]` give `[rows, hidden]`.
+    pub(super) fn forward(&self, x: &Array, onto: &Array, experts: &Array, weights: &Array) -> Result<Array> {
         let (rows, k) = (x.dim(0), experts.dim(1));
         let outputs = if rows * k >= SORT_FROM {
             self.sorted(x, experts, k)?
@@ -28,7 +28,7 @@ impl Products {
             let x = x.expand_dims_axes(&[1, 2])?;
             self.of(&x, experts, false)?.squeeze_axes(&[2])?
         };
-        weighted(&outputs, weights)
+        weighted(&outputs, weights, onto)
     }
 
     /// As one product per (row, expert), in the order of the experts; gives `[rows, k, hidden]`.
@@ -65,7 +65,8 @@ pub(super) fn rows_of(x: &Array, indices: &Array) -> Result<Array> {
     Ok(take_axis(x.reshape(&[x.dim(0), 1, -1])?, indices, 0)?)
 }
 
-/// `[rows, k, hidden]` summed by `weights` of shape `[rows, k]`, in one product.
-pub(super) fn weighted(outputs: &Array, weights: &Array) -> Result<Array> {
-    Ok(weights.expand_dims(1)?.matmul(outputs)?.squeeze_axes(&[1])?)
+/// `[rows, k, hidden]` summed by `weights` of shape `[rows, k]` and added to `onto`, `[rows, hidden]`, in one product.
+pub(super) fn weighted(outputs: &Array, weights: &Array, onto: &Array) -> Result<Array> {
+    let sums = addmm(onto.expand_dims(1)?, weights.expand_dims(1)?, outputs, None, None)?;
+    Ok(sums.squeeze_axes(&[1])?)
 }

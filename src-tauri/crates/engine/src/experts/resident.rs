@@ -24,8 +24,8 @@ impl Resident {
         Self(pool.into_products())
     }
 
-    pub(crate) fn forward(&self, x: &Array, routing: &Routing) -> Result<Array> {
-        self.0.forward(x, &routing.experts, &routing.weights)
+    pub(crate) fn forward(&self, x: &Array, onto: &Array, routing: &Routing) -> Result<Array> {
+        self.0.forward(x, onto, &routing.experts, &routing.weights)
     }
 
     pub(crate) fn experts(&self) -> usize {
