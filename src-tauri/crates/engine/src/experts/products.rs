@@ -1,7 +1,7 @@
 //! The products of chosen experts, over a stack of experts in memory.
 
 use mlx_rs::Array;
-use mlx_rs::ops::indexing::take_axis;
+use mlx_rs::ops::indexing::{IndexOp as _, take_axis};
 use mlx_rs::ops::{addmm, argsort, floor_divide};
 
 use crate::error::Result;
@@ -13,11 +13,17 @@ pub(super) const SORT_FROM: i32 = 64;
 /// Gate and up projections fused, and the down projection, of a stack of experts.
 #[derive(Debug)]
 pub(super) struct Products {
-    pub(super) gate_up: Matrix,
-    pub(super) down: Matrix,
+    gate_up: Matrix,
+    down: Matrix,
+    /// uint32, 0 to [`SORT_FROM`].
+    count: Array,
 }
 
 impl Products {
+    pub(super) fn new(gate_up: Matrix, down: Matrix) -> Self {
+        Self { gate_up, down, count: Array::from_iter(0..SORT_FROM as u32, &[SORT_FROM]) }
+    }
+
     /// Weighted sums over the chosen, added to `onto`: `x` and `onto` of shape `[rows, hidden]`, `experts` (uint32
     /// places in the stack) and `weights` of shape `[rows, k]` give `[rows, hidden]`.
     pub(super) fn forward(&self, x: &Array, onto: &Array, experts: &Array, weights: &Array) -> Result<Array> {
@@ -25,8 +31,10 @@ impl Products {
         let outputs = if rows * k >= SORT_FROM {
             self.sorted(x, experts, k)?
         } else {
+            let numbered = |by: i32| self.count.index(..rows * by).reshape(&[rows, by]);
             let x = x.expand_dims_axes(&[1, 2])?;
-            self.of(&x, experts, false)?.squeeze_axes(&[2])?
+            let hidden = swiglu(&self.gate_up.gather(&x, Some(&numbered(1)?), experts, false)?)?;
+            self.down.gather(&hidden, Some(&numbered(k)?), experts, false)?.squeeze_axes(&[2])?
         };
         weighted(&outputs, weights, onto)
     }
@@ -41,10 +49,10 @@ impl Products {
         Ok(take_axis(outputs, argsort(&order)?, 0)?.reshape(&[rows, k, -1])?)
     }
 
-    /// `x` of shape `[.., 1, hidden]` through the experts that broadcast over its leading axes. `sorted`: they ascend.
+    /// `x` of shape `[n, 1, hidden]`, each row through its expert, to the same. `sorted`: the experts ascend.
     pub(super) fn of(&self, x: &Array, experts: &Array, sorted: bool) -> Result<Array> {
-        let hidden = swiglu(&self.gate_up.gather(x, experts, sorted)?)?;
-        self.down.gather(&hidden, experts, sorted)
+        let hidden = swiglu(&self.gate_up.gather(x, None, experts, sorted)?)?;
+        self.down.gather(&hidden, None, experts, sorted)
     }
 
     pub(super) fn experts(&self) -> usize {

@@ -146,12 +146,13 @@ impl Matrix {
     }
 
     /// Row-wise products with chosen experts: `x` of shape `[.., rows, input]` and `experts` (uint32) that
-    /// broadcast over the leading axes give `[.., rows, output]`. `sorted`: the ids ascend.
-    pub(crate) fn gather(&self, x: &Array, experts: &Array, sorted: bool) -> Result<Array> {
+    /// broadcast over the leading axes give `[.., rows, output]`. `inputs` (uint32) counts up over the leading axes of `x`;
+    /// MLX makes it anew, with a launch, where it is not given. `sorted`: the ids ascend.
+    pub(crate) fn gather(&self, x: &Array, inputs: Option<&Array>, experts: &Array, sorted: bool) -> Result<Array> {
         Ok(match self {
-            Self::Dense { weight, .. } => gather_mm(x, weight.swap_axes(-1, -2)?, None, experts, sorted)?,
+            Self::Dense { weight, .. } => gather_mm(x, weight.swap_axes(-1, -2)?, inputs, experts, sorted)?,
             Self::Quantized { weight, scales, biases, bits, .. } => {
-                gather_qmm(x, weight, scales, biases, None, experts, true, bits.group_size, bits.bits, sorted)?
+                gather_qmm(x, weight, scales, biases, inputs, experts, true, bits.group_size, bits.bits, sorted)?
             }
         })
     }
