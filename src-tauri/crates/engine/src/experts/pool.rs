@@ -41,7 +41,7 @@ impl Pool {
                 .collect::<Result<Vec<_>>>()?;
             Matrix::of_arrays(arrays, of.bits)
         };
-        let products = Products { gate_up: matrix(&header.gate_up)?, down: matrix(&header.down)? };
+        let products = Products::new(matrix(&header.gate_up)?, matrix(&header.down)?);
         if parts.iter().any(|(start, _)| start.is_null()) {
             return Err(Error::Mlx("memory for streamed experts is not reachable".to_owned()));
         }

@@ -61,7 +61,13 @@ impl Streamed {
     }
 
     /// As [`super::Experts::forward`].
-    pub(crate) fn forward(&self, x: &Array, routing: &Routing, guess: Option<&Guess<'_>>) -> Result<Array> {
+    pub(crate) fn forward(
+        &self,
+        x: &Array,
+        onto: &Array,
+        routing: &Routing,
+        guess: Option<&Guess<'_>>,
+    ) -> Result<Array> {
         let (rows, k) = (x.dim(0) as usize, routing.experts.dim(1) as usize);
         let chosen = self.read_back(routing, guess.map(|g| &g.experts), rows, k)?;
         let mut state = self.state.borrow_mut();
@@ -74,7 +80,7 @@ impl Streamed {
         if coming.is_empty() && missing.is_empty() {
             look_ahead(guess)?;
             let slots = ids(chosen.iter().map(|&e| state.slots.find(e)), &[rows as i32, k as i32])?;
-            return self.products()?.forward(x, &slots, &routing.weights);
+            return self.products()?.forward(x, onto, &slots, &routing.weights);
         }
         let mut waves = Waves::new(self, x, &chosen, k);
         let mut todo: VecDeque<usize> = missing.into();
@@ -106,7 +112,7 @@ impl Streamed {
             let kept = slots_of(&state.slots, &coming);
             coming = self.fetch(&mut state.slots, &mut todo, &kept);
         }
-        waves.collect(rows, k, &routing.weights)
+        waves.collect(onto, k, &routing.weights)
     }
 
     /// The experts chosen, row by row. Notes what a fallback would need, and computes `guess` along.
@@ -380,8 +386,8 @@ impl<'a> Waves<'a> {
         self.finish_first(self.outputs.len())
     }
 
-    /// The weighted sums, `[rows, hidden]`.
-    fn collect(self, rows: usize, k: usize, weights: &Array) -> Result<Array> {
+    /// The weighted sums, added to `onto` of shape `[rows, hidden]`.
+    fn collect(self, onto: &Array, k: usize, weights: &Array) -> Result<Array> {
         let outputs = concatenate(&self.outputs, 0)?;
         let mut place_of = vec![0_u32; self.order.len()];
         for (at, &place) in self.order.iter().enumerate() {
@@ -389,7 +395,7 @@ impl<'a> Waves<'a> {
         }
         let back = Array::from_slice(&place_of, &[place_of.len() as i32]);
         let outputs = take_axis(outputs.squeeze_axes(&[1])?, back, 0)?;
-        weighted(&outputs.reshape(&[rows as i32, k as i32, -1])?, weights)
+        weighted(&outputs.reshape(&[onto.dim(0), k as i32, -1])?, weights, onto)
     }
 }
 

@@ -56,6 +56,11 @@ impl<'a> Batch<'a> {
         Array::from_slice(&offsets, &[offsets.len() as i32])
     }
 
+    /// Position of each row's token.
+    pub(crate) fn row_positions(&self) -> impl Iterator<Item = usize> {
+        self.segments.iter().flat_map(|s| s.cache.len()..s.cache.len() + s.tokens.unsigned_abs() as usize)
+    }
+
     /// Row of each segment's last token.
     pub(crate) fn last_rows(&self) -> Vec<i32> {
         self.segments.iter().map(|s| s.start + s.tokens - 1).collect()

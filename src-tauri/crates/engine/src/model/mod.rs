@@ -7,6 +7,7 @@ mod launches;
 mod matrix;
 mod mlp;
 mod moe;
+mod rope;
 
 use mlx_rs::fast::rms_norm;
 use mlx_rs::ops::indexing::take_axis;
@@ -19,6 +20,7 @@ use mlp::Mlp;
 pub(crate) use mlp::swiglu;
 use moe::Moe;
 pub(crate) use moe::Routing;
+use rope::{Rope, Turns};
 
 use crate::checkpoint::{Config, Loader};
 use crate::error::Result;
@@ -32,6 +34,7 @@ use crate::policy::Choice;
 pub(crate) struct Model {
     embedding: Matrix,
     layers: Vec<Layer>,
+    rope: Rope,
     norm: Array,
     /// The output matrix; a tied one is the embedding's.
     head: Option<Matrix>,
@@ -77,9 +80,9 @@ pub(crate) struct Output {
 impl Model {
     /// Loads the weights; `progress` is told after each layer how many of how many parts are done.
     pub(crate) fn load(loader: &Loader<'_>, spec: &Spec, progress: &mut dyn FnMut(usize, usize)) -> Result<Self> {
-        let Config { hidden, vocab, layers, .. } = *loader.config;
+        let Config { hidden, vocab, layers, head_dim, rope, .. } = *loader.config;
         let parts = layers + 1;
-        let embedding = loader.linear("model.embed_tokens", vocab, hidden)?;
+        let embedding = loader.table("model.embed_tokens", vocab, hidden)?;
         let head = if loader.config.tied { None } else { Some(loader.linear("lm_head", vocab, hidden)?) };
         progress(1, parts);
         let layers = (0..layers)
@@ -93,6 +96,7 @@ impl Model {
             embedding,
             moe_layers: layers.iter().filter(|l| matches!(l.mlp, Feedforward::Experts(_))).count(),
             layers,
+            rope: Rope::new(head_dim, spec.rope_theta, rope.scale)?,
             norm: loader.vector("model.norm.weight", hidden)?,
             head,
             norm_eps: loader.config.norm_eps,
@@ -103,9 +107,10 @@ impl Model {
     /// One pass over all rows, each with the experts of `choice`. The caches count the new positions afterwards.
     pub(crate) fn forward(&self, batch: &mut Batch<'_>, choice: Choice, logits: Logits) -> Result<Output> {
         let mut kept = Vec::new();
+        let turns = self.rope.turns(batch, self.dtype)?;
         let mut x = self.embedding.rows(&batch.tokens)?.as_dtype(self.dtype)?;
         for (n, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x, n, batch, choice, &mut kept, self.layers.get(n + 1))?;
+            x = layer.forward(&x, batch, choice, &turns, &mut kept, self.layers.get(n + 1))?;
         }
         let logits = match logits {
             Logits::None => None,
@@ -180,23 +185,22 @@ impl Layer {
     fn forward(
         &self,
         x: &Array,
-        n: usize,
         batch: &mut Batch<'_>,
         choice: Choice,
+        turns: &Turns<'_>,
         kept: &mut Vec<Array>,
         next: Option<&Self>,
     ) -> Result<Array> {
         let normed = rms_norm(x, Some(&self.attention_norm), self.norm_eps)?;
-        let x = x.add(self.attention.forward(&normed, n, batch)?)?;
+        let x = x.add(self.attention.forward(&normed, batch, turns)?)?;
         let normed = rms_norm(&x, Some(&self.mlp_norm), self.norm_eps)?;
-        let mixed = match &self.mlp {
+        match &self.mlp {
             Feedforward::Experts(moe) => {
                 let guess = next.map(|next| next.guess(&x, choice)).transpose()?.flatten();
-                moe.forward(&normed, choice, kept, guess.as_ref())?
+                moe.forward(&normed, &x, choice, kept, guess.as_ref())
             }
-            Feedforward::Dense(mlp) => mlp.forward(&normed)?,
-        };
-        Ok(x.add(mixed)?)
+            Feedforward::Dense(mlp) => mlp.forward(&normed, &x),
+        }
     }
 
     /// The experts that this layer would choose if the layer before had no experts, and nothing attended in between:
