@@ -2,7 +2,7 @@
 # What the app costs at rest and how soon it is there, beside a hello-world of the same Tauri on the same machine:
 #   tests/benches/app.sh [idle|launch] [RUNS]     both, five runs each, where nothing is said
 # PROFILE=release measures optimised builds. Linux only: reads /proc and the screen of Xvfb. Needs what tests/app/run.sh
-# needs, and ui/dist built. The hello-world is written to target/hello-tauri and built beside the app.
+# needs, and ui/dist built. The hello-world is written to hello-tauri in the target folder and built beside the app.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source src-tauri/setup/env.sh
@@ -12,7 +12,8 @@ flags=()
 tauri=$(sed -n '/^name = "tauri"$/{n;s/version = "\(.*\)"/\1/p}' Cargo.lock)
 build=$(sed -n '/^name = "tauri-build"$/{n;s/version = "\(.*\)"/\1/p}' Cargo.lock)
 
-hello=target/hello-tauri
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+hello=$target/hello-tauri
 mkdir -p "$hello/src" "$hello/page"
 cp Cargo.lock "$hello/Cargo.lock"
 cat >"$hello/Cargo.toml" <<TOML
@@ -54,10 +55,10 @@ cat >"$hello/tauri.conf.json" <<JSON
 JSON
 
 cargo build --quiet "${flags[@]}" -p mobile-app
-CARGO_TARGET_DIR=$PWD/target cargo build --quiet "${flags[@]}" --manifest-path "$hello/Cargo.toml"
+CARGO_TARGET_DIR=$target cargo build --quiet "${flags[@]}" --manifest-path "$hello/Cargo.toml"
 
-APP=$PWD/target/$profile/mobile-app
-HELLO=$PWD/target/$profile/hello-tauri
+APP=$target/$profile/mobile-app
+HELLO=$target/$profile/hello-tauri
 SCREEN=$(mktemp -d)
 trap 'rm -rf "$SCREEN"' EXIT
 export APP HELLO SCREEN
