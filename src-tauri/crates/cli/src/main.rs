@@ -32,6 +32,10 @@ use error::Failure;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Err(error) = mobile_engine::use_bundled_kernels() {
+        eprintln!("mobile: {error}");
+        return ExitCode::FAILURE;
+    }
     let done = match args.command {
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),

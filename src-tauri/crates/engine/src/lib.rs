@@ -16,8 +16,10 @@
 //! | `statistics` | counters |
 //! | `convert` | a checkpoint quantized, in mlx-lm's layout |
 //! | `text` | tokenizer, chat template, detokenization |
+//! | `bundle` | MLX's kernels inside a macOS app |
 
 mod auto;
+mod bundle;
 mod checkpoint;
 mod constraint;
 mod convert;
@@ -35,6 +37,7 @@ mod sampling;
 mod statistics;
 mod text;
 
+pub use bundle::use_bundled_kernels;
 pub use checkpoint::{Bits, check};
 pub use constraint::Constraint;
 pub use convert::{Converted, convert};

@@ -1,5 +1,6 @@
 import { asCommandError, type Backend } from '$lib/backend/backend';
 import type { CommandError, LiveSample } from '$lib/backend/contract';
+import { whileVisible } from '$lib/ui/visible';
 
 /** One minute of samples is kept. */
 export const windowSeconds = 60;
@@ -21,13 +22,10 @@ export class Live {
   }
 
   start(): () => void {
-    const follow = () => (document.hidden ? this.#pause() : this.#resume());
-    document.addEventListener('visibilitychange', follow);
-    follow();
-    return () => {
-      document.removeEventListener('visibilitychange', follow);
-      this.#pause();
-    };
+    return whileVisible(() => {
+      this.#resume();
+      return () => this.#pause();
+    });
   }
 
   #resume = (): void => {
