@@ -7,6 +7,7 @@ mod launches;
 mod matrix;
 mod mlp;
 mod moe;
+mod routed;
 
 use mlx_rs::fast::rms_norm;
 use mlx_rs::ops::indexing::take_axis;
@@ -19,6 +20,8 @@ use mlp::Mlp;
 pub(crate) use mlp::swiglu;
 use moe::Moe;
 pub(crate) use moe::Routing;
+use routed::Told;
+pub(crate) use routed::{NO_EXPERT, Routed};
 
 use crate::checkpoint::{Config, Loader};
 use crate::error::Result;
@@ -70,8 +73,10 @@ pub(crate) enum Logits {
 pub(crate) struct Output {
     /// float32, one row per row asked for; absent under [`Logits::None`].
     pub(crate) logits: Option<Array>,
-    /// Under [`Choice::Mass`], per layer the experts that each row kept, int32 of shape `[rows]`.
-    pub(crate) kept: Vec<Array>,
+    /// Under [`Choice::Mass`], the experts that each row kept in all layers, int32 of shape `[rows]`.
+    pub(crate) kept: Option<Array>,
+    /// The experts of the rows that get logits, where the batch [is watched](Batch::watched).
+    pub(crate) routed: Option<Routed>,
 }
 
 impl Model {
@@ -102,21 +107,22 @@ impl Model {
 
     /// One pass over all rows, each with the experts of `choice`. The caches count the new positions afterwards.
     pub(crate) fn forward(&self, batch: &mut Batch<'_>, choice: Choice, logits: Logits) -> Result<Output> {
-        let mut kept = Vec::new();
+        let mut told = Told::new(batch.watched && logits == Logits::Last);
         let mut x = self.embedding.rows(&batch.tokens)?.as_dtype(self.dtype)?;
         for (n, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x, n, batch, choice, &mut kept, self.layers.get(n + 1))?;
+            x = layer.forward(&x, n, batch, choice, &mut told, self.layers.get(n + 1))?;
         }
+        let last = (!batch.is_single_tokens()).then(|| batch.last_rows());
+        let of_last = |x: &Array| -> Result<Array> {
+            let Some(rows) = &last else { return Ok(x.clone()) };
+            Ok(take_axis(x, Array::from_slice(rows, &[rows.len() as i32]), 0)?)
+        };
         let logits = match logits {
             Logits::None => None,
-            Logits::Last if batch.is_single_tokens() => Some(self.head(&x)?),
-            Logits::Last => {
-                let rows = batch.last_rows();
-                Some(self.head(&take_axis(&x, Array::from_slice(&rows, &[rows.len() as i32]), 0)?)?)
-            }
+            Logits::Last => Some(self.head(&of_last(&x)?)?),
         };
         batch.advance();
-        Ok(Output { logits, kept })
+        Ok(Output { logits, kept: told.kept()?, routed: told.routed(of_last)? })
     }
 
     fn head(&self, x: &Array) -> Result<Array> {
@@ -183,7 +189,7 @@ impl Layer {
         n: usize,
         batch: &mut Batch<'_>,
         choice: Choice,
-        kept: &mut Vec<Array>,
+        told: &mut Told,
         next: Option<&Self>,
     ) -> Result<Array> {
         let normed = rms_norm(x, Some(&self.attention_norm), self.norm_eps)?;
@@ -192,7 +198,7 @@ impl Layer {
         let mixed = match &self.mlp {
             Feedforward::Experts(moe) => {
                 let guess = next.map(|next| next.guess(&x, choice)).transpose()?.flatten();
-                moe.forward(&normed, choice, kept, guess.as_ref())?
+                moe.forward(&normed, choice, told, guess.as_ref())?
             }
             Feedforward::Dense(mlp) => mlp.forward(&normed)?,
         };

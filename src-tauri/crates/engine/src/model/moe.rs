@@ -6,6 +6,7 @@ use mlx_rs::ops::{argpartition_axis, cumsum, select, sigmoid, softmax_axis};
 
 use super::Matrix;
 use super::mlp::Mlp;
+use super::routed::Told;
 use crate::checkpoint::Loader;
 use crate::error::Result;
 use crate::experts::{Experts, Guess};
@@ -15,6 +16,7 @@ use crate::policy::Choice;
 /// The MoE block of one layer.
 #[derive(Debug)]
 pub(crate) struct Moe {
+    layer: usize,
     router: Matrix,
     experts: Experts,
     shared: Option<Shared>,
@@ -52,6 +54,7 @@ impl Moe {
             None => None,
         };
         Ok(Self {
+            layer,
             router: loader.router(&format!("{block}.gate"), spec.experts, hidden)?,
             experts: Experts::load(loader, spec, layer, &block)?,
             shared,
@@ -65,13 +68,11 @@ impl Moe {
         &self,
         x: &Array,
         choice: Choice,
-        chosen: &mut Vec<Array>,
+        told: &mut Told,
         guess: Option<&Guess<'_>>,
     ) -> Result<Array> {
         let routing = self.route(x, choice)?;
-        if matches!(choice, Choice::Mass { .. }) {
-            chosen.push(count_kept(&routing.weights)?);
-        }
+        told.tell(self.layer, &routing, choice)?;
         let routed = self.experts.forward(x, &routing, guess)?;
         let Some(shared) = &self.shared else { return Ok(routed) };
         let gate = sigmoid(shared.gate.forward(x)?)?;
@@ -148,9 +149,4 @@ impl Moe {
 fn largest(scores: &Array, k: i32) -> Result<Array> {
     let n = scores.dim(-1);
     Ok(argpartition_axis(scores, n - k, -1)?.index((.., n - k..)))
-}
-
-/// How many ranks of each row have weight: int32 of shape `[rows]`.
-fn count_kept(weights: &Array) -> Result<Array> {
-    Ok(weights.gt(Array::from_f32(0.0))?.as_type::<i32>()?.sum_axis(-1, None)?)
 }
