@@ -20,7 +20,7 @@ use crate::experts::{ExpertMemory, Experts, Replacement, Store};
 use crate::families::Spec;
 use crate::model::Model;
 use crate::policy::{Choice, Decision, little};
-use crate::statistics::{Counters, ExpertCache};
+use crate::statistics::{Counters, ExpertCache, ExpertWatch};
 use crate::text::Text;
 
 /// What to load, and how.
@@ -225,6 +225,7 @@ impl Engine {
             running: 0.into(),
             queued: Arc::default(),
             live: broadcast::Sender::new(256),
+            watches: Arc::default(),
         });
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -309,6 +310,19 @@ impl Engine {
     #[must_use]
     pub fn watch(&self) -> broadcast::Receiver<Live> {
         self.shared.live.subscribe()
+    }
+
+    /// Counts which experts are computed with from now on, until the watch is dropped. While nobody watches they are
+    /// not read.
+    #[must_use]
+    pub fn watch_experts(&self) -> ExpertWatch {
+        self.shared.watches.start(self.info.layers, self.info.experts)
+    }
+
+    /// Whether it is this engine that `watch` watches.
+    #[must_use]
+    pub fn is_watched_by(&self, watch: &ExpertWatch) -> bool {
+        watch.is_among(&self.shared.watches)
     }
 }
 

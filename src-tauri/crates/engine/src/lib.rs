@@ -49,5 +49,7 @@ pub use experts::{Arranged, ExpertMemory, Replacement, arrange, is_arranged};
 pub use families::supported_architectures;
 pub use policy::{DEFAULT_GAMMA, Decision, Mobile, Policy};
 pub use sampling::Sampling;
-pub use statistics::{AutoReport, CONFIDENCE_BINS, Counters, ExpertCache, Passes, Prefetch, Statistics};
+pub use statistics::{
+    AutoReport, CONFIDENCE_BINS, Counters, ExpertCache, ExpertUse, ExpertWatch, Passes, Prefetch, Statistics,
+};
 pub use text::{Message, Text};

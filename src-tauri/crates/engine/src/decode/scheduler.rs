@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::exit;
 use crate::model::{Batch, Logits};
 use crate::policy::{Choice, Decision, Policy, can_halve};
-use crate::statistics::{Counters, ExpertCache, Statistics};
+use crate::statistics::{Counters, ExpertCache, Statistics, Watches};
 
 /// Prompt tokens read between two decoding steps, so that a long prompt does not hold up running answers.
 const PREFILL_CHUNK: usize = 512;
@@ -35,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) running: AtomicUsize,
     pub(crate) queued: Arc<AtomicUsize>,
     pub(crate) live: broadcast::Sender<Live>,
+    pub(crate) watches: Arc<Watches>,
 }
 
 /// Runs requests until nobody can send any more.
@@ -167,6 +168,7 @@ impl Scheduler {
         let last = chunk.len() == unread.len();
         let logits = if last { Logits::Last } else { Logits::None };
         let mut batch = Batch::new([(chunk.as_slice(), &mut sequence.cache)]);
+        batch.watched = self.shared.watches.any();
         let output = self.loaded.model.forward(&mut batch, choice, logits)?;
         drop(batch);
         sequence.note_prefill(choice);
@@ -175,8 +177,10 @@ impl Scheduler {
                 eval(sequence.cache.arrays())?;
                 self.count_prefill(index);
             }
-            Some(logits) => {
-                let (drawn, _) = Drawing::begin(logits, &[&*sequence], None, 0)?.read(&[&*sequence])?;
+            Some(_) => {
+                let drawing = Drawing::begin(output, &[&*sequence], 0)?;
+                let (drawn, _) = drawing.read(&[&*sequence])?;
+                self.shared.watches.count(choice, drawing.routed.as_ref())?;
                 let decision = if choice == Choice::All { Decision::Big } else { Decision::Little };
                 let per_token = self.loaded.experts_per_token(choice);
                 sequence.counters.experts_computed += per_token;

@@ -139,6 +139,7 @@ impl Scheduler {
         }
         let rows: Vec<&Sequence> = indices.iter().map(|&i| &self.sequences[i]).collect();
         let (drawn, kept) = drawing.read(&rows)?;
+        self.shared.watches.count(choice, drawing.routed.as_ref())?;
 
         let (now, width) = (Instant::now(), rows.len());
         let seconds = (now - started).as_secs_f64();
@@ -178,15 +179,14 @@ impl Scheduler {
         let lasts = || Array::from_iter(rows.iter().flat_map(|s| s.last()).copied(), &[rows.len() as i32]);
         let tokens_in = tokens.map_or_else(lasts, Array::clone);
         let mut batch = Batch::of_tokens(tokens_in, rows.iter_mut().map(|s| &mut s.cache));
+        batch.watched = self.shared.watches.any();
         let output = self.loaded.model.forward(&mut batch, choice, Logits::Last)?;
         drop(batch);
         for sequence in &mut rows {
             sequence.cache.truncate(sequence.cache.len() - 1);
         }
-        let kept = total_kept(&output.kept)?;
-        let Some(logits) = output.logits else { unreachable!("logits were asked for") };
         let rows: Vec<&Sequence> = rows.into_iter().map(|s| &*s).collect();
-        let drawing = Drawing::begin(logits, &rows, kept, usize::from(tokens.is_some()))?;
+        let drawing = Drawing::begin(output, &rows, usize::from(tokens.is_some()))?;
         Ok(Begun { numbers: rows.iter().map(|s| s.number).collect(), choice, drawing, started })
     }
 
@@ -207,15 +207,4 @@ impl Scheduler {
         let row = |&i: &usize| sure(self.sequences[i].policy()) && self.sequences[i].looks_ahead(context);
         self.loaded.model.is_lazy() && indices.iter().all(row)
     }
-}
-
-/// Sum over layers of what each row kept: int32 of shape `[rows]`.
-fn total_kept(kept: &[Array]) -> Result<Option<Array>> {
-    let mut layers = kept.iter();
-    let Some(first) = layers.next() else { return Ok(None) };
-    let mut total = first.clone();
-    for layer in layers {
-        total = total.add(layer)?;
-    }
-    Ok(Some(total))
 }
