@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::exit;
 use crate::model::{Batch, Logits};
 use crate::policy::{Choice, Decision, Policy, Verdict, can_halve};
+use crate::pressure::Pressure;
 use crate::statistics::{Counters, ExpertCache, Statistics};
 
 /// Prompt tokens read between two decoding steps, so that a long prompt does not hold up running answers.
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) totals: Mutex<Counters>,
     pub(crate) running: AtomicUsize,
     pub(crate) queued: Arc<AtomicUsize>,
+    /// Bytes of the experts in memory.
+    pub(crate) expert_memory: AtomicUsize,
     pub(crate) live: broadcast::Sender<Live>,
 }
 
@@ -55,6 +58,8 @@ pub(crate) struct Scheduler {
     streamed: ExpertCache,
     /// The pass after the one that was read last.
     ahead: Option<Begun>,
+    /// Whether the rows of the little pass that `auto` has computed again have had their experts fetched ahead.
+    prefetched: Option<bool>,
 }
 
 /// A row of a decoding step, before its first pass.
@@ -97,13 +102,18 @@ impl Scheduler {
             max_sequences,
             streamed: ExpertCache::default(),
             ahead: None,
+            prefetched: None,
         }
     }
 
     pub(crate) fn run(mut self) {
+        self.shared.expert_memory.store(self.loaded.model.expert_bytes(), Ordering::Relaxed);
         while self.admit() {
             let _working = exit::working();
             self.drop_abandoned();
+            if let Some(pressure) = self.queue.pressure() {
+                self.adapt(pressure);
+            }
             if let Err((rows, error)) = self.step() {
                 self.fail(&rows, &error);
             }
@@ -125,21 +135,34 @@ impl Scheduler {
 
     /// Takes in waiting requests, and waits for one when there is nothing to do. False when all is over.
     fn admit(&mut self) -> bool {
-        while self.sequences.len() < self.max_sequences {
-            let job = if self.sequences.is_empty() {
-                self.shared.running.store(0, Ordering::Relaxed);
-                self.queue.blocking_next()
-            } else {
-                self.queue.next()
-            };
-            match job {
-                Some(job) => self.start(job),
-                None if self.sequences.is_empty() => return false,
-                None => break,
+        if self.sequences.is_empty() {
+            self.shared.running.store(0, Ordering::Relaxed);
+            if !self.queue.wait() {
+                return false;
             }
+        }
+        while self.sequences.len() < self.max_sequences
+            && let Some(job) = self.queue.next()
+        {
+            self.start(job);
         }
         self.shared.running.store(self.sequences.len(), Ordering::Relaxed);
         true
+    }
+
+    /// Has streamed experts give memory back, or take it back.
+    fn adapt(&mut self, pressure: Pressure) {
+        let before = self.loaded.model.expert_bytes();
+        let adapted = self.loaded.model.adapt(pressure).and_then(|()| Ok(mlx_rs::memory::clear_cache()?));
+        let after = self.loaded.model.expert_bytes();
+        self.shared.expert_memory.store(after, Ordering::Relaxed);
+        if let Err(error) = adapted {
+            tracing::warn!("streamed experts keep their memory: {error}");
+        } else if after < before {
+            tracing::warn!(before, after, "memory is short ({pressure:?}): experts give a part of theirs back, in bytes");
+        } else if after > before {
+            tracing::info!(before, after, "memory is no longer short: experts take a part of theirs back, in bytes");
+        }
     }
 
     fn start(&mut self, job: Job) {
@@ -192,6 +215,7 @@ impl Scheduler {
         let chunk = unread[..unread.len().min(PREFILL_CHUNK)].to_vec();
         let last = chunk.len() == unread.len();
         let logits = if last { Logits::Last } else { Logits::None };
+        self.loaded.look_ahead.set(self.loaded.limits.look_ahead);
         let mut batch = Batch::new([(chunk.as_slice(), &mut sequence.cache)]);
         let output = self.loaded.model.forward(&mut batch, choice, logits)?;
         drop(batch);
@@ -281,14 +305,29 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Begins to fetch what the rows that fall back will want.
-    fn prefetch(&self, group: &[Row], drawn: &[Drawn]) {
-        let falls = |(row, drawn): &(&Row, &Drawn)| {
-            let ahead = matches!(row.policy, Policy::Mobile(mobile) if mobile.prefetch);
-            ahead && !row.trial && row.policy.judge(drawn.confidence) == Verdict::FallBack
-        };
-        let rows = group.iter().zip(drawn).enumerate().filter(|(_, pair)| falls(pair)).map(|(n, _)| n);
-        self.loaded.model.prefetch(&rows.collect::<Vec<_>>());
+    /// Begins to fetch what the rows that are computed again will want; those of `auto` where that pays.
+    fn prefetch(&mut self, group: &[Row], drawn: &[Drawn]) {
+        let policy = |row: &Row| self.sequences[row.sequence].policy();
+        let asked = |policy: Policy| matches!(policy, Policy::Mobile(m) | Policy::Auto(m) if m.prefetch);
+        let again = |row: &Row, drawn: &Drawn| row.trial || row.policy.judge(drawn.confidence) == Verdict::FallBack;
+        let rows = group.iter().zip(drawn).enumerate().filter(|(_, (row, drawn))| again(row, drawn));
+        let rows: Vec<(usize, Policy)> = rows.map(|(n, (row, _))| (n, policy(row))).filter(|r| asked(r.1)).collect();
+        let of_auto = rows.iter().filter(|(_, policy)| matches!(policy, Policy::Auto(_))).count();
+        let for_auto = of_auto > 0 && of_auto == rows.len() && self.loaded.model.is_streamed();
+        self.prefetched = for_auto.then(|| self.auto.prefetch(of_auto));
+        if self.prefetched != Some(false) {
+            self.loaded.model.prefetch(&rows.iter().map(|&(n, _)| n).collect::<Vec<_>>());
+        }
+    }
+
+    /// Has the layers of the next pass look ahead where its rows are all of `auto` and that pays; gives whether it was
+    /// for `auto` to say.
+    fn look_ahead(&mut self, indices: &[usize], timed: Option<Pass>) -> Option<(Pass, bool)> {
+        let of_auto = |&i: &usize| matches!(self.sequences[i].policy(), Policy::Auto(_));
+        let pass = timed.filter(|_| self.loaded.model.is_streamed() && indices.iter().all(of_auto));
+        let ahead = pass.map(|pass| (pass, self.auto.look_ahead(indices.len(), pass)));
+        self.loaded.look_ahead.set(self.loaded.limits.look_ahead || ahead.is_some_and(|(_, ahead)| ahead));
+        ahead.filter(|_| !self.loaded.limits.look_ahead)
     }
 
     /// The policy of a sequence for its next token; `auto` becomes what it chooses.
@@ -305,6 +344,7 @@ impl Scheduler {
     /// One pass over the last token of each sequence, `indices` ascending; every cache is one position longer
     /// afterwards. `timed`: what `auto` learns its time as.
     fn pass(&mut self, indices: &[usize], choice: Choice, timed: Option<Pass>) -> Result<Vec<Drawn>> {
+        let looked_ahead = self.look_ahead(indices, timed);
         let Begun { drawing, started, .. } = match self.ahead.take().filter(|a| a.is(&self.sequences, indices, choice))
         {
             Some(ahead) => ahead,
@@ -340,6 +380,14 @@ impl Scheduler {
         }
         if let Some(pass) = timed {
             self.auto.timed(width, pass, seconds);
+        }
+        if let Some((pass, ahead)) = looked_ahead {
+            self.auto.looked_ahead(width, pass, ahead, seconds);
+        }
+        if timed == Some(Pass::Again)
+            && let Some(ahead) = self.prefetched.take()
+        {
+            self.auto.prefetched(width, ahead, seconds);
         }
         Ok(drawn)
     }
