@@ -64,8 +64,8 @@ def record(model: Path, mobile: Path, policy: str, prompts: int, tokens: int) ->
             try:
                 address = address_of(server, log)
                 for seed, prompt in enumerate(PROMPTS[:prompts]):
-                    body = {"model": model.name, "prompt": prompt, "max_tokens": tokens, "temperature": 0.8, "seed": seed}
-                    request = urllib.request.Request(f"{address}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"})
+                    body = {"model": model.name, "messages": [{"role": "user", "content": prompt}], "max_tokens": tokens, "temperature": 0.8, "seed": seed}
+                    request = urllib.request.Request(f"{address}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"})
                     urllib.request.urlopen(request, timeout=600).read()
             finally:
                 server.terminate()
@@ -78,10 +78,12 @@ def record(model: Path, mobile: Path, policy: str, prompts: int, tokens: int) ->
 
 
 def address_of(server: subprocess.Popen[bytes], log: Any) -> str:
+    """Where it answers, once it does."""
     for _ in range(600):
         log.seek(0)
-        if found := re.search(r"http://127\.0\.0\.1:\d+", text := log.read()):
-            return found[0]
+        found = re.search(r"listening address=(127\.0\.0\.1:\d+)", text := log.read())
+        if found and b"healthy" in urllib.request.urlopen(f"http://{found[1]}/health", timeout=60).read():
+            return f"http://{found[1]}"
         if server.poll() is not None:
             break
         time.sleep(0.1)

@@ -285,7 +285,7 @@ impl Engine {
         let (events, receiver) = mpsc::unbounded_channel();
         let place = Place::take(&self.shared.queued, self.queue).ok_or(Error::QueueFull(self.queue))?;
         let job = Job { request, control: Arc::clone(&control), events, submitted: Instant::now(), place };
-        self.worker.send(Message::Request(job))?;
+        self.worker.send(Message::Request(Box::new(job)))?;
         Ok(Generation { events: receiver, control, top_k: self.info.top_k })
     }
 
@@ -366,7 +366,12 @@ fn load(options: &LoadOptions, mut progress: impl FnMut(Progress)) -> Result<(Lo
         .name
         .clone()
         .unwrap_or_else(|| folder.file_name().map_or_else(|| "model".to_owned(), |n| n.to_string_lossy().into_owned()));
-    let limits = Limits { sequences: options.max_sequences.max(1), prefix_bytes: options.prefix_bytes, context, look_ahead: options.look_ahead };
+    let limits = Limits {
+        sequences: options.max_sequences.max(1),
+        prefix_bytes: options.prefix_bytes,
+        context,
+        look_ahead: options.look_ahead,
+    };
     let info = ModelInfo {
         name: name.clone(),
         folder: folder.clone(),

@@ -196,6 +196,8 @@ fn memory_stays_within_what_was_promised() {
         engine.info().load_peak_bytes
     );
     assert_eq!(engine.status().expert_memory_bytes, experts / 4);
+    let read = finished.statistics.counters.prefill_expert_cache.bytes_read as usize;
+    assert!(read > experts / 2 && read <= experts, "a prompt reads each expert once at most: {read} of {experts}");
     let peak = finished.statistics.peak_memory_bytes;
     assert!(peak <= promised + promised / 10, "{peak} > {promised}");
 }

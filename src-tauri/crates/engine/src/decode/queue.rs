@@ -11,7 +11,7 @@ use crate::pressure::Pressure;
 
 /// What is sent to the engine's thread.
 pub(crate) enum Message {
-    Request(Job),
+    Request(Box<Job>),
     Pressure(Pressure),
 }
 
@@ -88,7 +88,7 @@ impl Queue {
 
     fn put(&mut self, message: Message) {
         match message {
-            Message::Request(job) => self.waiting.push_back(job),
+            Message::Request(job) => self.waiting.push_back(*job),
             Message::Pressure(pressure) => self.pressure = Some(pressure),
         }
     }

@@ -159,7 +159,11 @@ impl Scheduler {
         if let Err(error) = adapted {
             tracing::warn!("streamed experts keep their memory: {error}");
         } else if after < before {
-            tracing::warn!(before, after, "memory is short ({pressure:?}): experts give a part of theirs back, in bytes");
+            tracing::warn!(
+                before,
+                after,
+                "memory is short ({pressure:?}): experts give a part of theirs back, in bytes"
+            );
         } else if after > before {
             tracing::info!(before, after, "memory is no longer short: experts take a part of theirs back, in bytes");
         }

@@ -27,11 +27,12 @@ pub(crate) struct Pool {
 impl Pool {
     /// Memory for `slots` experts of the layer that `header` describes.
     pub(crate) fn new(header: &Header, slots: usize) -> Result<Self> {
-        let stack = |part: &Part| {
+        let stack = |part: &Part| -> Result<Array> {
             let shape = [&[slots as i32], dims(&part.shape).as_slice()].concat();
             Ok(zeros_dtype(&shape, part.dtype.dtype())?)
         };
-        let matrix = |of: &Parts| Ok((of.arrays.iter().map(stack).collect::<Result<_>>()?, of.bits));
+        let matrix =
+            |of: &Parts| -> Result<Arrays> { Ok((of.arrays.iter().map(stack).collect::<Result<_>>()?, of.bits)) };
         Self::of([matrix(&header.gate_up)?, matrix(&header.down)?], slots)
     }
 
@@ -40,15 +41,15 @@ impl Pool {
         // The slots behind them hold anything.
         let from: Vec<u32> = kept.iter().map(|&s| s as u32).chain(std::iter::repeat(0)).take(slots).collect();
         let from = Array::from_slice(&from, &[slots as i32]);
-        let matrix = |of: &Matrix| {
+        let matrix = |of: &Matrix| -> Result<Arrays> {
             let (arrays, bits) = of.arrays();
-            Ok((arrays.iter().map(|array| Ok(take_axis(array, &from, 0)?)).collect::<Result<_>>()?, bits))
+            Ok((arrays.into_iter().map(|array| Ok(take_axis(array, &from, 0)?)).collect::<Result<_>>()?, bits))
         };
         Self::of([matrix(&self.products.gate_up)?, matrix(&self.products.down)?], slots)
     }
 
     /// Of the arrays of the fused gate and up projections and of the down projection, which nobody else has.
-    fn of(matrices: [(Vec<Array>, Option<Bits>); 2], slots: usize) -> Result<Self> {
+    fn of(matrices: [Arrays; 2], slots: usize) -> Result<Self> {
         let mut parts = Vec::new();
         for array in matrices.iter().flat_map(|(arrays, _)| arrays) {
             array.eval()?;
@@ -106,6 +107,9 @@ impl Pool {
         self.products.bytes()
     }
 }
+
+/// What [`Matrix::of_arrays`] takes.
+type Arrays = (Vec<Array>, Option<Bits>);
 
 /// Where the array's data lies. It was just made, so that it is contiguous and nobody else's.
 #[allow(unsafe_code)]

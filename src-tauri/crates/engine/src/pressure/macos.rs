@@ -8,9 +8,8 @@ pub(super) fn level() -> Pressure {
     let (mut level, mut size) = (0_i32, size_of::<i32>());
     let name = c"kern.memorystatus_vm_pressure_level";
     // SAFETY: the name ends in a zero byte, and `size` is that of the place the number is written to.
-    let status = unsafe {
-        libc::sysctlbyname(name.as_ptr(), (&raw mut level).cast(), &raw mut size, std::ptr::null_mut(), 0)
-    };
+    let status =
+        unsafe { libc::sysctlbyname(name.as_ptr(), (&raw mut level).cast(), &raw mut size, std::ptr::null_mut(), 0) };
     match level {
         2 if status == 0 => Pressure::Warning,
         4 if status == 0 => Pressure::Critical,
