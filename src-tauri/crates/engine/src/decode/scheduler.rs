@@ -153,8 +153,12 @@ impl Scheduler {
     /// Has streamed experts give memory back, or take it back.
     fn adapt(&mut self, pressure: Pressure) {
         let before = self.loaded.model.expert_bytes();
-        let adapted = self.loaded.model.adapt(pressure).and_then(|()| Ok(mlx_rs::memory::clear_cache()?));
+        let mut adapted = self.loaded.model.adapt(pressure);
         let after = self.loaded.model.expert_bytes();
+        if adapted.is_ok() && after != before {
+            // MLX keeps what is freed until it is told to let go.
+            adapted = mlx_rs::memory::clear_cache().map_err(Error::from);
+        }
         self.shared.expert_memory.store(after, Ordering::Relaxed);
         if let Err(error) = adapted {
             tracing::warn!("streamed experts keep their memory: {error}");
