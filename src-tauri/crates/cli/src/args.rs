@@ -156,7 +156,8 @@ pub(crate) struct ModelArgs {
     /// Which streamed expert leaves for another: the one not used for the longest time, or the one used least often.
     #[arg(long, value_enum, default_value = "lru")]
     pub(crate) expert_replacement: ReplacementArg,
-    /// While a layer is computed, fetch the streamed experts that the next one will probably want.
+    /// While a layer is computed, fetch the streamed experts that the next one will probably want. The policy auto does
+    /// so anyway where it measures that it pays.
     #[arg(long)]
     pub(crate) look_ahead: bool,
     /// Keep streamed experts out of the system's file cache, to measure what the disk gives.

@@ -11,6 +11,7 @@
 //! | `experts` | where expert weights live |
 //! | `policy`, `auto` | who is important, and whether asking pays |
 //! | `decode` | requests, batches, fallback, prefix reuse |
+//! | `pressure` | how short memory is |
 //! | `sampling` | logits to tokens |
 //! | `constraint` | answers that follow a JSON schema |
 //! | `statistics` | counters |
@@ -33,6 +34,7 @@ mod families;
 mod kv;
 mod model;
 mod policy;
+mod pressure;
 mod sampling;
 mod statistics;
 mod text;
@@ -48,6 +50,7 @@ pub use error::{Error, Result};
 pub use experts::{Arranged, ExpertMemory, Replacement, arrange, is_arranged};
 pub use families::supported_architectures;
 pub use policy::{DEFAULT_GAMMA, Decision, Mobile, Policy};
+pub use pressure::{Pressure, PressureWatch};
 pub use sampling::Sampling;
 pub use statistics::{
     AutoReport, CONFIDENCE_BINS, Counters, ExpertCache, ExpertUse, ExpertWatch, Passes, Prefetch, Statistics,

@@ -94,7 +94,7 @@ pub enum PlaceError {
     /// What is wrong with the library.
     #[error(transparent)]
     Library(#[from] mobile_models::Error),
-    /// The disk is too full for the arranged experts.
+    /// The disk is too full for the arranged experts, or ran full while they were written.
     #[error("{0}")]
     NoSpace(String),
     /// A folder that cannot be made.
@@ -166,7 +166,7 @@ fn memory_within(shape: &Shape, usage: &Use, free: u64) -> (ExpertMemory, u64) {
 /// Writes the experts of `source` to `target`, layer by layer; `progress` is told of those that are done and of all.
 ///
 /// # Errors
-/// [`PlaceError`]; [`PlaceError::NoSpace`] before anything is written.
+/// [`PlaceError`]; [`PlaceError::NoSpace`] before anything is written, or when others fill the disk meanwhile.
 pub fn arrange(
     source: &Path,
     target: &Path,
@@ -191,8 +191,16 @@ pub fn arrange(
             )));
         }
     }
-    mobile_engine::arrange(source, target, compute, quantize, progress)?;
-    Ok(())
+    mobile_engine::arrange(source, target, compute, quantize, progress).map_err(|error| match error {
+        mobile_engine::Error::Write { path, source } if source.kind() == io::ErrorKind::StorageFull => {
+            PlaceError::NoSpace(format!(
+                "the disk ran full at {} while the experts were arranged for streaming; free some, or set MOBILE_HOME \
+                 to a folder on another disk; what is done is kept, and the next run goes on from there",
+                path.display()
+            ))
+        }
+        error => error.into(),
+    })
 }
 
 fn quantization(bits: Bits) -> Quantization {

@@ -28,6 +28,9 @@ const MAGIC: &[u8; 8] = b"MoBiLEx1";
 /// The page size of Apple silicon, and a multiple of everybody else's.
 const ALIGN: u64 = 16 << 10;
 
+/// How the name of a file begins that is not finished.
+pub(super) const BEGUN: &str = ".begun-";
+
 /// A header longer than this is not one.
 const LONGEST_HEADER: u64 = 16 << 20;
 
@@ -234,7 +237,7 @@ pub(crate) fn write_layer(
     mut record: impl FnMut(usize) -> Result<Vec<Vec<u8>>>,
 ) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::write(path))?;
+    let mut file = tempfile::Builder::new().prefix(BEGUN).tempfile_in(folder).map_err(Error::write(path))?;
     // The checksums are known last; numbers of full length keep their place.
     header.checksums = vec![u64::MAX; experts];
     let longest = json_of(header, path)?.len() as u64;

@@ -31,6 +31,7 @@ use crate::experts::{Experts, Guess};
 use crate::families::{MlpSpec, Spec};
 use crate::kv::KvCache;
 use crate::policy::Choice;
+use crate::pressure::Pressure;
 
 /// The weights of a model and how they are put together.
 #[derive(Debug)]
@@ -162,6 +163,28 @@ impl Model {
     /// Whether a pass can be prepared while another runs: streamed experts read the router's choice back in between.
     pub(crate) fn is_lazy(&self) -> bool {
         self.experts().is_none_or(|experts| matches!(experts, Experts::Resident(_)))
+    }
+
+    /// Whether not all experts are in memory.
+    pub(crate) fn is_streamed(&self) -> bool {
+        !self.is_lazy()
+    }
+
+    /// Has streamed experts give memory back or take it back, as far as `pressure` asks for it.
+    pub(crate) fn adapt(&mut self, pressure: Pressure) -> Result<()> {
+        self.layers.iter_mut().try_for_each(|layer| match &mut layer.mlp {
+            Feedforward::Experts(moe) => moe.adapt(pressure),
+            Feedforward::Dense(_) => Ok(()),
+        })
+    }
+
+    /// Bytes of the experts in memory.
+    pub(crate) fn expert_bytes(&self) -> usize {
+        let of = |layer: &Layer| match &layer.mlp {
+            Feedforward::Experts(moe) => moe.experts().bytes(),
+            Feedforward::Dense(_) => 0,
+        };
+        self.layers.iter().map(of).sum()
     }
 
     /// Bytes of all weights.

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::experts::{Experts, Guess};
 use crate::families::MoeSpec;
 use crate::policy::Choice;
+use crate::pressure::Pressure;
 
 /// The MoE block of one layer.
 #[derive(Debug)]
@@ -139,6 +140,11 @@ impl Moe {
 
     pub(crate) fn experts(&self) -> &Experts {
         &self.experts
+    }
+
+    /// As [`Experts::adapt`]. Under pressure a token's experts keep their place.
+    pub(crate) fn adapt(&mut self, pressure: Pressure) -> Result<()> {
+        self.experts.adapt(pressure, self.top_k as usize)
     }
 
     /// As [`Experts::prefetch`].
