@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mlx_rs::Array;
 use mlx_rs::ops::zeros_dtype;
+use mobile_files::FromFile as _;
 
 use super::layout::{Header, Parts, Source};
 use super::products::Products;

@@ -15,6 +15,7 @@ use mlx_rs::Array;
 use mlx_rs::ops::concatenate;
 use mlx_rs::ops::indexing::take_axis;
 use mlx_rs::transforms::{async_eval, eval};
+use mobile_files::FromFile as _;
 
 use super::layout::Source;
 use super::pool::Pool;
