@@ -99,7 +99,7 @@ pub(crate) struct KeysArgs {
     pub(crate) command: KeysCommand,
 }
 
-/// What to do with the keys. A running endpoint follows within a second.
+/// What to do with the keys. A running `mobile serve` follows within a second, the app when its keys are looked at.
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeysCommand {
     /// Make a key and print it, this once; only its hash is kept.
