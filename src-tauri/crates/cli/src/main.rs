@@ -12,6 +12,7 @@ mod eval;
 mod experts;
 mod generate;
 mod interrupt;
+mod keys;
 mod library;
 mod logs;
 mod model;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Serve(_) => serve::run(),
+        Command::Keys(args) => keys::run(&args.command),
         Command::Nodes(args) => nodes::run(&args),
         Command::Service(args) => service::run(&args),
         Command::List(args) => library::list(&args),

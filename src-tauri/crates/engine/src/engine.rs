@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use mobile_files::FromFile as _;
 use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, oneshot};
 

@@ -49,6 +49,7 @@ pub use engine::{Engine, Live, LoadOptions, ModelInfo, Progress, Status};
 pub use error::{Error, Result};
 pub use experts::{Arranged, ExpertMemory, Replacement, arrange, is_arranged};
 pub use families::supported_architectures;
+pub use mobile_files::FileError;
 pub use policy::{DEFAULT_GAMMA, Decision, Mobile, Policy};
 pub use pressure::{Pressure, PressureWatch};
 pub use sampling::Sampling;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use mlx_rs::Array;
 use mlx_rs::ops::indexing::take_axis;
 use mlx_rs::ops::zeros_dtype;
+use mobile_files::FromFile as _;
 
 use super::layout::{Header, Part, Parts, Source};
 use super::products::Products;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use mlx_rs::Array;
 use mlx_rs::transforms::eval;
+use mobile_files::FromFile as _;
 
 use super::layout::Source;
 use super::pool::Pool;
