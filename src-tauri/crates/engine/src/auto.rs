@@ -5,7 +5,12 @@
 //! of the missing half. While decoding plainly, f is estimated from how often the big model's own confidence is below γ,
 //! and the little pass and the one after it are timed by an occasional trial; under MoBiLE a token is now and then
 //! decoded plainly to time that.
+//!
+//! Where experts are streamed, fetching them ahead of need is timed in the same way, and done where it pays.
 
+mod pays;
+
+use self::pays::Pays;
 use crate::policy::{Decision, Mobile, Policy};
 use crate::statistics::AutoReport;
 
@@ -65,6 +70,10 @@ struct Width {
     trials: u32,
     since_trial: u32,
     mobile: bool,
+    /// What the little pass left out, in the passes after one.
+    prefetch: Pays,
+    /// What the next layer will probably want, by [`Pass`].
+    look_ahead: [Pays; 3],
 }
 
 /// A pass as far as its time goes.
@@ -125,6 +134,26 @@ impl Auto {
         }
     }
 
+    /// Whether the pass after a little one is to have its experts fetched ahead.
+    pub(crate) fn prefetch(&mut self, rows: usize) -> bool {
+        self.width(rows).prefetch.next()
+    }
+
+    /// Reports a pass after a little one, with its experts fetched ahead or not.
+    pub(crate) fn prefetched(&mut self, rows: usize, ahead: bool, seconds: f64) {
+        self.width(rows).prefetch.timed(ahead, seconds);
+    }
+
+    /// Whether the layers of the next pass are to look ahead.
+    pub(crate) fn look_ahead(&mut self, rows: usize, pass: Pass) -> bool {
+        self.width(rows).look_ahead[pass as usize].next()
+    }
+
+    /// Reports a pass whose layers looked ahead or did not.
+    pub(crate) fn looked_ahead(&mut self, rows: usize, pass: Pass, ahead: bool, seconds: f64) {
+        self.width(rows).look_ahead[pass as usize].timed(ahead, seconds);
+    }
+
     /// Reports whether a token fell back, or would have.
     pub(crate) fn judged(&mut self, fell_back: bool) {
         self.fallback.add(f64::from(u8::from(fell_back)), RECENT_TOKEN);
@@ -166,6 +195,16 @@ impl Auto {
             ),
             _ => "not enough measured yet".to_owned(),
         };
+        let verdicts = [
+            ("a fallback's experts", width.prefetch.verdict()),
+            ("the next layer's", width.look_ahead[Pass::Big as usize].verdict()),
+            ("the next layer's with half of them", width.look_ahead[Pass::Little as usize].verdict()),
+        ];
+        let said = verdicts.into_iter().filter_map(|(what, pays)| {
+            let verdict = if pays? { "pays" } else { "does not pay" };
+            Some(format!("; fetching {what} ahead {verdict}"))
+        });
+        let why = why + &said.collect::<String>();
         let chosen = if width.mobile && can_halve { "mobile" } else { "full" };
         AutoReport { chosen, why, big_ms, little_ms, again_ms, fallback_rate: f }
     }

@@ -1,6 +1,6 @@
 //! The engine as the rest of the program sees it: load a model, submit requests, look at what happens.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use mobile_files::FromFile as _;
 use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::checkpoint::{Bits, Config, Loader, Tensors};
-use crate::decode::{Control, Generation, Job, Place, Queue, Request, Scheduler, Shared};
+use crate::decode::{Control, Generation, Job, Message, Place, Queue, Request, Scheduler, Shared};
 use crate::device::{Compute, ComputeDevice};
 use crate::error::{Error, Result};
 use crate::exit;
@@ -20,7 +21,8 @@ use crate::experts::{ExpertMemory, Experts, Replacement, Store};
 use crate::families::Spec;
 use crate::model::Model;
 use crate::policy::{Choice, Decision, little};
-use crate::statistics::{Counters, ExpertCache};
+use crate::pressure::PressureWatch;
+use crate::statistics::{Counters, ExpertCache, ExpertWatch};
 use crate::text::Text;
 
 /// What to load, and how.
@@ -48,8 +50,11 @@ pub struct LoadOptions {
     pub replacement: Replacement,
     /// Whether the system may keep copies of streamed experts in memory of its own.
     pub page_cache: bool,
-    /// Whether a layer fetches the streamed experts that the next one will probably want.
+    /// Whether a layer always fetches the streamed experts that the next one will probably want; under
+    /// [`Policy::Auto`](crate::Policy::Auto) it does so anyway where that is measured to pay.
     pub look_ahead: bool,
+    /// Where streamed experts learn how short memory is.
+    pub pressure: PressureWatch,
 }
 
 impl LoadOptions {
@@ -68,6 +73,7 @@ impl LoadOptions {
             replacement: Replacement::default(),
             page_cache: true,
             look_ahead: false,
+            pressure: PressureWatch::default(),
         }
     }
 }
@@ -147,6 +153,8 @@ pub struct Status {
     pub memory_bytes: usize,
     /// The most bytes MLX has held.
     pub peak_memory_bytes: usize,
+    /// Bytes that experts have now; where they are streamed and memory got short, less than their budget.
+    pub expert_memory_bytes: usize,
 }
 
 /// Numbers that bound a running engine.
@@ -155,6 +163,8 @@ pub(crate) struct Limits {
     pub(crate) sequences: usize,
     pub(crate) prefix_bytes: usize,
     pub(crate) context: usize,
+    /// Whether layers look ahead in every pass.
+    pub(crate) look_ahead: bool,
 }
 
 /// A loaded model, on the engine's thread.
@@ -167,6 +177,8 @@ pub(crate) struct Loaded {
     pub(crate) limits: Limits,
     /// What streamed experts have counted.
     pub(crate) meter: Rc<RefCell<ExpertCache>>,
+    /// Whether layers look ahead in the pass to come.
+    pub(crate) look_ahead: Rc<Cell<bool>>,
 }
 
 impl Loaded {
@@ -191,19 +203,19 @@ pub struct Engine {
 /// down, at the end of the process, while arrays are still being freed.
 #[derive(Debug)]
 struct Worker {
-    jobs: Option<mpsc::UnboundedSender<Job>>,
+    messages: Option<mpsc::UnboundedSender<Message>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Worker {
-    fn jobs(&self) -> Result<&mpsc::UnboundedSender<Job>> {
-        self.jobs.as_ref().ok_or(Error::Closed)
+    fn send(&self, message: Message) -> Result<()> {
+        self.messages.as_ref().and_then(|messages| messages.send(message).ok()).ok_or(Error::Closed)
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.jobs = None;
+        self.messages = None;
         if let Some(thread) = self.thread.take() {
             // A panic on that thread has been reported there, and its requests have seen their channels close.
             let _ = thread.join();
@@ -219,12 +231,15 @@ impl Engine {
     pub fn load(options: LoadOptions, progress: impl FnMut(Progress) + Send + 'static) -> Result<Self> {
         let (ready, loaded) = oneshot::channel();
         let queue = options.queue.max(1);
-        let (jobs, receiver) = mpsc::unbounded_channel();
+        let (messages, receiver) = mpsc::unbounded_channel();
+        let to_thread = messages.downgrade();
         let shared = Arc::new(Shared {
             totals: Mutex::new(Counters::default()),
             running: 0.into(),
             queued: Arc::default(),
+            expert_memory: 0.into(),
             live: broadcast::Sender::new(256),
+            watches: Arc::default(),
         });
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -232,6 +247,11 @@ impl Engine {
             .spawn(move || match load(&options, progress) {
                 Ok((loaded, info)) => {
                     let text = loaded.text.clone();
+                    if loaded.model.is_streamed() {
+                        options.pressure.start(move |pressure| {
+                            to_thread.upgrade().is_some_and(|thread| thread.send(Message::Pressure(pressure)).is_ok())
+                        });
+                    }
                     if ready.send(Ok((info, text))).is_ok() {
                         Scheduler::new(loaded, Queue::new(receiver), for_thread).run();
                     }
@@ -239,7 +259,7 @@ impl Engine {
                 Err(error) => drop(ready.send(Err(error))),
             })
             .map_err(|e| Error::Mlx(format!("cannot start the engine's thread: {e}")))?;
-        let worker = Arc::new(Worker { jobs: Some(jobs), thread: Some(thread) });
+        let worker = Arc::new(Worker { messages: Some(messages), thread: Some(thread) });
         let (info, text) = wait(loaded)??;
         Ok(Self { worker, shared, info: Arc::new(info), text, queue })
     }
@@ -267,7 +287,7 @@ impl Engine {
         let (events, receiver) = mpsc::unbounded_channel();
         let place = Place::take(&self.shared.queued, self.queue).ok_or(Error::QueueFull(self.queue))?;
         let job = Job { request, control: Arc::clone(&control), events, submitted: Instant::now(), place };
-        self.worker.jobs()?.send(job).map_err(|_| Error::Closed)?;
+        self.worker.send(Message::Request(Box::new(job)))?;
         Ok(Generation { events: receiver, control, top_k: self.info.top_k })
     }
 
@@ -302,6 +322,7 @@ impl Engine {
             totals: self.shared.totals.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             memory_bytes: mlx_rs::memory::active_memory().unwrap_or(0),
             peak_memory_bytes: mlx_rs::memory::peak_memory().unwrap_or(0),
+            expert_memory_bytes: self.shared.expert_memory.load(Ordering::Relaxed),
         }
     }
 
@@ -309,6 +330,19 @@ impl Engine {
     #[must_use]
     pub fn watch(&self) -> broadcast::Receiver<Live> {
         self.shared.live.subscribe()
+    }
+
+    /// Counts which experts are computed with from now on, until the watch is dropped. While nobody watches they are
+    /// not read.
+    #[must_use]
+    pub fn watch_experts(&self) -> ExpertWatch {
+        self.shared.watches.start(self.info.layers, self.info.experts)
+    }
+
+    /// Whether it is this engine that `watch` watches.
+    #[must_use]
+    pub fn is_watched_by(&self, watch: &ExpertWatch) -> bool {
+        watch.is_among(&self.shared.watches)
     }
 }
 
@@ -335,6 +369,7 @@ fn load(options: &LoadOptions, mut progress: impl FnMut(Progress)) -> Result<(Lo
     let store = Store::open(folder, options)?;
     let Settings { compute, quantize } = settings(options, store.as_ref(), device)?;
     let meter = store.as_ref().map(Store::meter).unwrap_or_default();
+    let look_ahead = store.as_ref().map(Store::look_ahead).unwrap_or_default();
     mlx_rs::memory::reset_peak_memory()?;
     let loader = Loader { tensors: &tensors, config: &config, dtype: compute.dtype(), quantize, store };
     let model = Model::load(&loader, &spec, &mut |done, total| progress(Progress { done, total }))?;
@@ -346,7 +381,12 @@ fn load(options: &LoadOptions, mut progress: impl FnMut(Progress)) -> Result<(Lo
         .name
         .clone()
         .unwrap_or_else(|| folder.file_name().map_or_else(|| "model".to_owned(), |n| n.to_string_lossy().into_owned()));
-    let limits = Limits { sequences: options.max_sequences.max(1), prefix_bytes: options.prefix_bytes, context };
+    let limits = Limits {
+        sequences: options.max_sequences.max(1),
+        prefix_bytes: options.prefix_bytes,
+        context,
+        look_ahead: options.look_ahead,
+    };
     let info = ModelInfo {
         name: name.clone(),
         folder: folder.clone(),
@@ -367,7 +407,7 @@ fn load(options: &LoadOptions, mut progress: impl FnMut(Progress)) -> Result<(Lo
         load_peak_bytes: mlx_rs::memory::peak_memory()?,
         load_seconds: started.elapsed().as_secs_f64(),
     };
-    Ok((Loaded { model, text, name, device, top_k: spec.moe.top_k, limits, meter }, info))
+    Ok((Loaded { model, text, name, device, top_k: spec.moe.top_k, limits, meter, look_ahead }, info))
 }
 
 struct Settings {

@@ -11,13 +11,16 @@
 //! | `experts` | where expert weights live |
 //! | `policy`, `auto` | who is important, and whether asking pays |
 //! | `decode` | requests, batches, fallback, prefix reuse |
+//! | `pressure` | how short memory is |
 //! | `sampling` | logits to tokens |
 //! | `constraint` | answers that follow a JSON schema |
 //! | `statistics` | counters |
 //! | `convert` | a checkpoint quantized, in mlx-lm's layout |
 //! | `text` | tokenizer, chat template, detokenization |
+//! | `bundle` | MLX's kernels inside a macOS app |
 
 mod auto;
+mod bundle;
 mod checkpoint;
 mod constraint;
 mod convert;
@@ -31,10 +34,12 @@ mod families;
 mod kv;
 mod model;
 mod policy;
+mod pressure;
 mod sampling;
 mod statistics;
 mod text;
 
+pub use bundle::use_bundled_kernels;
 pub use checkpoint::{Bits, check};
 pub use constraint::Constraint;
 pub use convert::{Converted, convert};
@@ -44,7 +49,11 @@ pub use engine::{Engine, Live, LoadOptions, ModelInfo, Progress, Status};
 pub use error::{Error, Result};
 pub use experts::{Arranged, ExpertMemory, Replacement, arrange, is_arranged};
 pub use families::supported_architectures;
+pub use mobile_files::FileError;
 pub use policy::{DEFAULT_GAMMA, Decision, Mobile, Policy};
+pub use pressure::{Pressure, PressureWatch};
 pub use sampling::Sampling;
-pub use statistics::{AutoReport, CONFIDENCE_BINS, Counters, ExpertCache, Passes, Prefetch, Statistics};
+pub use statistics::{
+    AutoReport, CONFIDENCE_BINS, Counters, ExpertCache, ExpertUse, ExpertWatch, Passes, Prefetch, Statistics,
+};
 pub use text::{Message, Text};

@@ -2,13 +2,16 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use common::{embedded, fixtures, ids, micro, plain, run};
 use mobile_engine::{
-    Bits, Compute, Engine, Error, ExpertCache, ExpertMemory, LoadOptions, Mobile, Policy, Prefetch, Prefill,
-    Replacement, Request, Token, arrange, is_arranged,
+    Bits, Compute, Engine, Error, Event, ExpertCache, ExpertMemory, FileError, LoadOptions, Mobile, Policy, Prefetch,
+    Prefill, Pressure, PressureWatch, Replacement, Request, Token, arrange, is_arranged,
 };
 use tempfile::TempDir;
 
@@ -20,13 +23,16 @@ fn prompt() -> Vec<u32> {
 const SHARES: [ExpertMemory; 4] =
     [ExpertMemory::Share(1.0), ExpertMemory::Share(0.5), ExpertMemory::Share(0.25), ExpertMemory::Share(0.125)];
 
-fn policies() -> [Policy; 5] {
+/// Every policy whose tokens do not hang on measured times.
+fn policies() -> [Policy; 7] {
     let mobile = |gamma, prefetch| Policy::Mobile(Mobile { gamma, prefetch, ..Mobile::default() });
     [
         Policy::Full,
         Policy::Little { renormalize: false },
+        Policy::Little { renormalize: true },
         mobile(0.5, true),
         mobile(0.9, false),
+        Policy::Mobile(Mobile { renormalize: true, ..Mobile::default() }),
         Policy::Mass { share: 0.6 },
     ]
 }
@@ -60,13 +66,16 @@ fn exact(tokens: &[Token]) -> Vec<(u32, mobile_engine::Decision, u32)> {
     tokens.iter().map(|t| (t.id, t.decision, t.confidence.to_bits())).collect()
 }
 
+/// At the given shares, and with one expert of each layer in memory.
 fn same_at_every_memory(source: &Path, memories: &[ExpertMemory]) {
     let what = source.display();
     let resident = common::load(source);
+    let one = ExpertMemory::Share(1.0 / resident.info().experts as f64);
+    let memories = [memories, &[one]].concat();
     let expected: Vec<_> = policies().map(|policy| exact(&decode(&resident, policy).0)).into();
     drop(resident);
     let (_home, folder) = arranged(source, None);
-    for &memory in memories {
+    for memory in memories {
         let engine = with_memory(&folder, memory);
         for (policy, expected) in policies().into_iter().zip(&expected) {
             let (tokens, cache) = decode(&engine, policy);
@@ -96,10 +105,7 @@ fn mixtral_quantized_is_the_same_at_every_memory() {
 #[test]
 fn unquantized_models_are_the_same_down_to_one_expert_a_layer() {
     for name in ["olmoe-sharded", "qwen2moe-gqa", "mixtral-window"] {
-        let folder = micro(name);
-        let info = common::load(folder.path()).info().clone();
-        let one = ExpertMemory::Share(1.0 / info.experts as f64);
-        same_at_every_memory(folder.path(), &[ExpertMemory::Share(0.5), one]);
+        same_at_every_memory(micro(name).path(), &[ExpertMemory::Share(0.5)]);
     }
 }
 
@@ -178,7 +184,8 @@ fn memory_stays_within_what_was_promised() {
     let (_home, folder) = arranged(&embedded(), None);
     let all = with_memory(&folder, ExpertMemory::All).info().clone();
     let engine = with_memory(&folder, ExpertMemory::Share(0.25));
-    let (tokens, _) = decode(&engine, Policy::Full);
+    let answer = engine.submit(plain(&prompt(), 24, Prefill::All)).expect("submitted").wait();
+    let (tokens, finished) = answer.expect("decoded");
     assert_eq!(tokens.len(), 24);
     let experts = all.expert_bytes * all.experts * all.layers;
     let promised = all.weight_bytes - experts + experts / 4;
@@ -188,6 +195,66 @@ fn memory_stays_within_what_was_promised() {
         "{} > {promised}",
         engine.info().load_peak_bytes
     );
+    assert_eq!(engine.status().expert_memory_bytes, experts / 4);
+    let read = finished.statistics.counters.prefill_expert_cache.bytes_read as usize;
+    assert!(read > experts / 2 && read <= experts, "a prompt reads each expert once at most: {read} of {experts}");
+    let peak = finished.statistics.peak_memory_bytes;
+    assert!(peak <= promised + promised / 10, "{peak} > {promised}");
+}
+
+#[test]
+fn experts_give_memory_back_while_it_is_short_and_compute_the_same() {
+    static LEVEL: Mutex<Pressure> = Mutex::new(Pressure::Normal);
+    let set = |level| *LEVEL.lock().expect("not poisoned") = level;
+    let watch = PressureWatch {
+        level: || *LEVEL.lock().expect("not poisoned"),
+        every: Duration::from_millis(2),
+        calm: Duration::from_millis(10),
+    };
+    let resident = common::load(&embedded());
+    let (_home, folder) = arranged(&embedded(), None);
+    let engine = load(&folder, |o| (o.expert_memory, o.pressure) = (ExpertMemory::Share(0.5), watch)).expect("loaded");
+    let info = engine.info();
+    let per_slot = info.expert_bytes * info.layers;
+    let memory = || engine.status().expert_memory_bytes;
+    let reaches = |wanted: usize| {
+        let began = Instant::now();
+        while memory() != wanted {
+            assert!(began.elapsed() < Duration::from_secs(20), "{} instead of {wanted}", memory());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let (budget, least) = (per_slot * info.experts / 2, per_slot * info.top_k);
+    assert_eq!(memory(), budget);
+
+    // While tokens are decoded, by every policy.
+    let mut seen = BTreeSet::new();
+    for policy in policies() {
+        let request = || Request { policy, ..plain(&prompt(), 60, Prefill::All) };
+        let (expected, _) = resident.submit(request()).expect("submitted").wait().expect("decoded");
+        let mut generation = engine.submit(request()).expect("submitted");
+        let mut tokens = Vec::new();
+        while let Some(event) = generation.blocking_next() {
+            match event {
+                Event::Token(token) => tokens.push(token),
+                Event::Failed(error) => panic!("{policy:?}: {error}"),
+                Event::Started { .. } | Event::Finished(_) => continue,
+            }
+            set([Pressure::Warning, Pressure::Normal, Pressure::Critical][tokens.len() / 10 % 3]);
+            seen.insert(memory());
+        }
+        assert_eq!(exact(&tokens), exact(&expected), "{policy:?}");
+    }
+    assert!(seen.len() > 3 && seen.iter().all(|m| (least..=budget).contains(m)), "{seen:?}");
+
+    // While nothing is asked for.
+    set(Pressure::Critical);
+    reaches(least);
+    let expected = exact(&decode(&resident, Policy::Full).0);
+    assert_eq!(exact(&decode(&engine, Policy::Full).0), expected);
+    set(Pressure::Normal);
+    reaches(budget);
+    assert_eq!(exact(&decode(&engine, Policy::Full).0), expected);
 }
 
 /// Every file of experts in `folder`.
@@ -233,7 +300,7 @@ fn deleted_files_do_not_disturb_a_running_engine() {
     std::fs::remove_dir_all(&folder).expect("deleted");
     assert_eq!(exact(&decode(&engine, Policy::Full).0), expected);
     drop(engine);
-    assert!(matches!(load(&folder, |_| {}), Err(Error::Read { .. })));
+    assert!(matches!(load(&folder, |_| {}), Err(Error::File(FileError::Read { .. }))));
 }
 
 #[test]
@@ -247,7 +314,7 @@ fn what_cannot_be_streamed_is_refused_with_a_way_out() {
     let error = load(&folder, |o| o.compute = Some(Compute::Bf16)).expect_err("refused").to_string();
     assert!(error.contains("arranged for F32"), "{error}");
     std::fs::remove_file(expert_files(&folder).remove(0)).expect("deleted");
-    assert!(matches!(load(&folder, |_| {}), Err(Error::Read { .. })));
+    assert!(matches!(load(&folder, |_| {}), Err(Error::File(FileError::Read { .. }))));
 }
 
 #[test]
@@ -305,6 +372,9 @@ fn an_interrupted_arrangement_goes_on_and_one_with_other_settings_begins_anew() 
     arrange(source.path(), &other, Compute::F32, bits, |_, _| {}).expect("arranged");
     let engine = with_memory(&other, ExpertMemory::Share(0.5));
     assert_eq!(engine.info().bits, Some(4));
-    assert!(matches!(arrange(source.path(), &other, Compute::F32, bits, |_, _| {}), Err(Error::Write { .. })));
+    assert!(matches!(
+        arrange(source.path(), &other, Compute::F32, bits, |_, _| {}),
+        Err(Error::File(FileError::Write { .. }))
+    ));
     assert!(arrange(&other, &home.path().join("third"), Compute::F32, None, |_, _| {}).is_err());
 }

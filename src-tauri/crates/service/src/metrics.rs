@@ -93,6 +93,7 @@ fn of_engine(model: &str, status: &Status) {
         ("mobile_requests_queued", "Requests waiting for a turn.", status.queued),
         ("mobile_memory_bytes", "Bytes MLX holds.", status.memory_bytes),
         ("mobile_peak_memory_bytes", "The most bytes MLX has held.", status.peak_memory_bytes),
+        ("mobile_expert_memory_bytes", "Bytes of the experts in memory.", status.expert_memory_bytes),
     ] {
         describe_gauge!(name, help);
         gauge!(name, &labels).set(value as f64);

@@ -115,16 +115,20 @@ impl Bench<'_> {
         let renormalize = self.args.renormalize;
         let mobile = Mobile { gamma, renormalize, ..Mobile::default() };
         let mass = Policy::Mass { share: self.args.share };
+        let without = Policy::Mobile(Mobile { prefetch: false, ..mobile });
         let all = [
             (PolicyArg::Full, Policy::Full),
             (PolicyArg::Little, Policy::Little { renormalize }),
             (PolicyArg::Mobile, Policy::Mobile(mobile)),
+            (PolicyArg::Mobile, without),
             (PolicyArg::Mass, mass),
             (PolicyArg::Auto, Policy::Auto(mobile)),
         ];
+        let info = self.engine.info();
+        let streamed = info.expert_slots < info.experts;
         let wanted = |name| self.args.only.is_empty() || self.args.only.contains(&name);
         let mut policies = Vec::new();
-        for (_, policy) in all.into_iter().filter(|(name, _)| wanted(*name)) {
+        for (_, policy) in all.into_iter().filter(|&(name, policy)| wanted(name) && (streamed || policy != without)) {
             match policy.check(self.engine.info().top_k) {
                 Ok(()) => policies.push(policy),
                 Err(error @ mobile_engine::Error::NothingToHalve { .. }) => eprintln!("left out: {error}"),

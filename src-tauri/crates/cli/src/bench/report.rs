@@ -85,9 +85,10 @@ impl Line {
         if let Policy::Mobile(m) | Policy::Auto(m) = &mut policy {
             m.gamma = (f64::from(m.gamma) * 1e4).round() as f32 / 1e4;
         }
+        let ahead = if matches!(policy, Policy::Mobile(m) if !m.prefetch) { " without prefetch" } else { "" };
         match &self.auto_chose {
             Some(chosen) => format!("{} → {chosen}", label(&policy)),
-            None => label(&policy),
+            None => label(&policy) + ahead,
         }
     }
 }

@@ -7,7 +7,7 @@ mod request;
 mod scheduler;
 mod sequence;
 
-pub(crate) use queue::{Place, Queue};
+pub(crate) use queue::{Message, Place, Queue};
 pub(crate) use request::{Control, Job};
 pub use request::{Event, FinishReason, Finished, Generation, Logprob, Prefill, Remote, Request, Token};
 pub(crate) use scheduler::{Scheduler, Shared};

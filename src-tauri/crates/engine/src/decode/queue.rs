@@ -1,4 +1,4 @@
-//! Requests that wait for a turn.
+//! What comes to the engine's thread: requests that wait for a turn, and word of memory.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,6 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 
 use super::request::Job;
+use crate::pressure::Pressure;
+
+/// What is sent to the engine's thread.
+pub(crate) enum Message {
+    Request(Box<Job>),
+    Pressure(Pressure),
+}
 
 /// One of a bounded number of places, given back when dropped.
 #[derive(Debug)]
@@ -29,13 +36,15 @@ impl Drop for Place {
 
 /// The engine's end of the queue.
 pub(crate) struct Queue {
-    jobs: mpsc::UnboundedReceiver<Job>,
+    messages: mpsc::UnboundedReceiver<Message>,
     waiting: VecDeque<Job>,
+    /// The last word.
+    pressure: Option<Pressure>,
 }
 
 impl Queue {
-    pub(crate) fn new(jobs: mpsc::UnboundedReceiver<Job>) -> Self {
-        Self { jobs, waiting: VecDeque::new() }
+    pub(crate) fn new(messages: mpsc::UnboundedReceiver<Message>) -> Self {
+        Self { messages, waiting: VecDeque::new(), pressure: None }
     }
 
     /// The next request whose turn it is, if one waits.
@@ -44,9 +53,20 @@ impl Queue {
         self.waiting.pop_front()
     }
 
-    /// As [`Queue::next`], and waits for one; `None` when nobody can send any more.
-    pub(crate) fn blocking_next(&mut self) -> Option<Job> {
-        self.next().or_else(|| self.jobs.blocking_recv())
+    /// Waits until something has come; false when nobody can send any more.
+    pub(crate) fn wait(&mut self) -> bool {
+        self.gather();
+        if self.waiting.is_empty() && self.pressure.is_none() {
+            let Some(message) = self.messages.blocking_recv() else { return false };
+            self.put(message);
+        }
+        true
+    }
+
+    /// How short memory is, where that was said since this was last asked.
+    pub(crate) fn pressure(&mut self) -> Option<Pressure> {
+        self.gather();
+        self.pressure.take()
     }
 
     /// Takes out the requests that nobody wants answered any more.
@@ -61,8 +81,15 @@ impl Queue {
     }
 
     fn gather(&mut self) {
-        while let Ok(job) = self.jobs.try_recv() {
-            self.waiting.push_back(job);
+        while let Ok(message) = self.messages.try_recv() {
+            self.put(message);
+        }
+    }
+
+    fn put(&mut self, message: Message) {
+        match message {
+            Message::Request(job) => self.waiting.push_back(*job),
+            Message::Pressure(pressure) => self.pressure = Some(pressure),
         }
     }
 }

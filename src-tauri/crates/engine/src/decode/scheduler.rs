@@ -22,7 +22,8 @@ use crate::error::{Error, Result};
 use crate::exit;
 use crate::model::{Batch, Logits};
 use crate::policy::{Choice, Decision, Policy, can_halve};
-use crate::statistics::{Counters, ExpertCache, Statistics};
+use crate::pressure::Pressure;
+use crate::statistics::{Counters, ExpertCache, Statistics, Watches};
 
 /// Prompt tokens read between two decoding steps, so that a long prompt does not hold up running answers.
 const PREFILL_CHUNK: usize = 512;
@@ -34,7 +35,10 @@ pub(crate) struct Shared {
     pub(crate) totals: Mutex<Counters>,
     pub(crate) running: AtomicUsize,
     pub(crate) queued: Arc<AtomicUsize>,
+    /// Bytes of the experts in memory.
+    pub(crate) expert_memory: AtomicUsize,
     pub(crate) live: broadcast::Sender<Live>,
+    pub(crate) watches: Arc<Watches>,
 }
 
 /// Runs requests until nobody can send any more.
@@ -54,6 +58,8 @@ pub(crate) struct Scheduler {
     streamed: ExpertCache,
     /// The pass after the one that was read last.
     ahead: Option<Begun>,
+    /// Whether the rows of the little pass that `auto` has computed again have had their experts fetched ahead.
+    prefetched: Option<bool>,
 }
 
 impl Scheduler {
@@ -71,13 +77,18 @@ impl Scheduler {
             max_sequences,
             streamed: ExpertCache::default(),
             ahead: None,
+            prefetched: None,
         }
     }
 
     pub(crate) fn run(mut self) {
+        self.shared.expert_memory.store(self.loaded.model.expert_bytes(), Ordering::Relaxed);
         while self.admit() {
             let _working = exit::working();
             self.drop_abandoned();
+            if let Some(pressure) = self.queue.pressure() {
+                self.adapt(pressure);
+            }
             if let Err((rows, error)) = self.step() {
                 self.fail(&rows, &error);
             }
@@ -99,21 +110,42 @@ impl Scheduler {
 
     /// Takes in waiting requests, and waits for one when there is nothing to do. False when all is over.
     fn admit(&mut self) -> bool {
-        while self.sequences.len() < self.max_sequences {
-            let job = if self.sequences.is_empty() {
-                self.shared.running.store(0, Ordering::Relaxed);
-                self.queue.blocking_next()
-            } else {
-                self.queue.next()
-            };
-            match job {
-                Some(job) => self.start(job),
-                None if self.sequences.is_empty() => return false,
-                None => break,
+        if self.sequences.is_empty() {
+            self.shared.running.store(0, Ordering::Relaxed);
+            if !self.queue.wait() {
+                return false;
             }
+        }
+        while self.sequences.len() < self.max_sequences
+            && let Some(job) = self.queue.next()
+        {
+            self.start(job);
         }
         self.shared.running.store(self.sequences.len(), Ordering::Relaxed);
         true
+    }
+
+    /// Has streamed experts give memory back, or take it back.
+    fn adapt(&mut self, pressure: Pressure) {
+        let before = self.loaded.model.expert_bytes();
+        let mut adapted = self.loaded.model.adapt(pressure);
+        let after = self.loaded.model.expert_bytes();
+        if adapted.is_ok() && after != before {
+            // MLX keeps what is freed until it is told to let go.
+            adapted = mlx_rs::memory::clear_cache().map_err(Error::from);
+        }
+        self.shared.expert_memory.store(after, Ordering::Relaxed);
+        if let Err(error) = adapted {
+            tracing::warn!("streamed experts keep their memory: {error}");
+        } else if after < before {
+            tracing::warn!(
+                before,
+                after,
+                "memory is short ({pressure:?}): experts give a part of theirs back, in bytes"
+            );
+        } else if after > before {
+            tracing::info!(before, after, "memory is no longer short: experts take a part of theirs back, in bytes");
+        }
     }
 
     fn start(&mut self, job: Job) {
@@ -166,7 +198,9 @@ impl Scheduler {
         let chunk = unread[..unread.len().min(PREFILL_CHUNK)].to_vec();
         let last = chunk.len() == unread.len();
         let logits = if last { Logits::Last } else { Logits::None };
+        self.loaded.look_ahead.set(self.loaded.limits.look_ahead);
         let mut batch = Batch::new([(chunk.as_slice(), &mut sequence.cache)]);
+        batch.watched = self.shared.watches.any();
         let output = self.loaded.model.forward(&mut batch, choice, logits)?;
         drop(batch);
         sequence.note_prefill(choice);
@@ -175,8 +209,10 @@ impl Scheduler {
                 eval(sequence.cache.arrays())?;
                 self.count_prefill(index);
             }
-            Some(logits) => {
-                let (drawn, _) = Drawing::begin(logits, &[&*sequence], None, 0)?.read(&[&*sequence])?;
+            Some(_) => {
+                let drawing = Drawing::begin(output, &[&*sequence], 0)?;
+                let (drawn, _) = drawing.read(&[&*sequence])?;
+                self.shared.watches.count(choice, drawing.routed.as_ref())?;
                 let decision = if choice == Choice::All { Decision::Big } else { Decision::Little };
                 let per_token = self.loaded.experts_per_token(choice);
                 sequence.counters.experts_computed += per_token;

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use mlx_rs::Array;
+use mobile_files::FromFile as _;
 use serde::{Deserialize, Serialize};
 
-use super::layout::{Header, Part, Parts, Stored, write_layer};
+use super::layout::{BEGUN, Header, Part, Parts, Stored, write_layer};
 use crate::checkpoint::{Bits, Config, Fields, Loader, Tensors};
 use crate::convert::{bytes_of, copy_companions, partial_of, write_as_stored, write_json};
 use crate::device::Compute;
@@ -64,7 +65,7 @@ pub struct Arranged {
 /// next one. The source is not needed afterwards.
 ///
 /// # Errors
-/// What is wrong with the checkpoint; [`Error::Write`].
+/// What is wrong with the checkpoint; [`Error::File`] for what is in the way of writing.
 pub fn arrange(
     source: &Path,
     target: &Path,
@@ -112,14 +113,21 @@ pub fn arrange(
     Ok(Arranged { layers: layers.len(), experts: spec.moe.experts, expert_bytes })
 }
 
-/// The folder of an unfinished run; one that was begun with other settings is of no use.
+/// The folder of an unfinished run; one that was begun with other settings is of no use, nor is the layer that one was
+/// at when it was killed.
 fn begun(target: &Path, index: &Index) -> Result<PathBuf> {
     let partial = partial_of(target);
-    if partial.exists() && Index::open(&partial).ok().flatten().as_ref() != Some(index) {
-        std::fs::remove_dir_all(&partial).map_err(Error::write(&partial))?;
+    if Index::open(&partial).ok().flatten().as_ref() != Some(index) {
+        if partial.exists() {
+            std::fs::remove_dir_all(&partial).map_err(Error::write(&partial))?;
+        }
+        std::fs::create_dir_all(&partial).map_err(Error::write(&partial))?;
+        write_json(&partial.join(INDEX), &serde_json::json!(index))?;
     }
-    std::fs::create_dir_all(&partial).map_err(Error::write(&partial))?;
-    write_json(&partial.join(INDEX), &serde_json::json!(index))?;
+    let files = std::fs::read_dir(&partial).map_err(Error::read(&partial))?.flatten();
+    for begun in files.filter(|file| file.file_name().as_encoded_bytes().starts_with(BEGUN.as_bytes())) {
+        std::fs::remove_file(begun.path()).map_err(Error::write(begun.path()))?;
+    }
     Ok(partial)
 }
 

@@ -65,7 +65,7 @@ fn layer(slots: usize) -> (Arc<Faulty>, Streamed) {
         meter: Rc::default(),
         replacement: Replacement::Lru,
         patience: Duration::from_millis(300),
-        look_ahead: false,
+        look_ahead: Rc::default(),
     };
     let pool = Pool::new(&header, slots).expect("memory");
     let as_source: Arc<dyn Source> = Arc::<Faulty>::clone(&source);

@@ -17,6 +17,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use mlx_rs::Dtype;
+use mobile_files::FromFile as _;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
@@ -27,6 +28,9 @@ const MAGIC: &[u8; 8] = b"MoBiLEx1";
 
 /// The page size of Apple silicon, and a multiple of everybody else's.
 const ALIGN: u64 = 16 << 10;
+
+/// How the name of a file begins that is not finished.
+pub(super) const BEGUN: &str = ".begun-";
 
 /// A header longer than this is not one.
 const LONGEST_HEADER: u64 = 16 << 20;
@@ -142,7 +146,7 @@ pub(crate) struct LayerFile {
 impl LayerFile {
     /// Opens and checks the file of `layer`. Without `page_cache` the system is told to keep nothing of what is read.
     pub(crate) fn open(path: PathBuf, layer: usize, page_cache: bool) -> Result<Self> {
-        let file = crate::checkpoint::open_weights(&path)?;
+        let file = mobile_files::open(&path)?;
         let length = file.metadata().map_err(Error::read(&path))?.len();
         let (header, start) = read_header(&file, &path)?;
         let wanted = start + header.record_bytes() * header.experts() as u64;
@@ -234,7 +238,7 @@ pub(crate) fn write_layer(
     mut record: impl FnMut(usize) -> Result<Vec<Vec<u8>>>,
 ) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::write(path))?;
+    let mut file = tempfile::Builder::new().prefix(BEGUN).tempfile_in(folder).map_err(Error::write(path))?;
     // The checksums are known last; numbers of full length keep their place.
     header.checksums = vec![u64::MAX; experts];
     let longest = json_of(header, path)?.len() as u64;

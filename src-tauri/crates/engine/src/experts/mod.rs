@@ -12,6 +12,7 @@ mod slots;
 mod store;
 mod streamed;
 mod uncached;
+mod waves;
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use crate::checkpoint::Loader;
 use crate::error::Result;
 use crate::families::MoeSpec;
 use crate::model::Routing;
+use crate::pressure::Pressure;
 pub use arrange::{Arranged, arrange, is_arranged};
 use layout::{LayerFile, Source};
 use pool::Pool;
@@ -91,6 +93,19 @@ impl Experts {
         if let Self::Streamed(experts) = self {
             experts.prefetch(rows);
         }
+    }
+
+    /// Gives memory back or takes it back, where experts are streamed: under pressure a quarter or half of what they
+    /// have, but not below `least` slots, and a quarter of the budget when it is over.
+    pub(crate) fn adapt(&mut self, pressure: Pressure, least: usize) -> Result<()> {
+        let Self::Streamed(experts) = self else { return Ok(()) };
+        let (now, budget) = (experts.slots(), experts.budget());
+        let wanted = match pressure {
+            Pressure::Normal => now + budget.div_ceil(4),
+            Pressure::Warning => now * 3 / 4,
+            Pressure::Critical => now / 2,
+        };
+        experts.resize(wanted.max(least).min(budget))
     }
 
     /// Experts in memory at a time.

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mlx_rs::Array;
+use mlx_rs::ops::indexing::take_axis;
 use mlx_rs::ops::zeros_dtype;
+use mobile_files::FromFile as _;
 
-use super::layout::{Header, Parts, Source};
+use super::layout::{Header, Part, Parts, Source};
 use super::products::Products;
 use super::reader::{Place, Reader, Urgency};
-use crate::checkpoint::dims;
+use crate::checkpoint::{Bits, dims};
 use crate::error::{Error, Result};
 use crate::model::Matrix;
 
@@ -26,26 +28,40 @@ pub(crate) struct Pool {
 impl Pool {
     /// Memory for `slots` experts of the layer that `header` describes.
     pub(crate) fn new(header: &Header, slots: usize) -> Result<Self> {
-        let mut parts = Vec::new();
-        let mut matrix = |of: &Parts| -> Result<Matrix> {
-            let arrays = of
-                .arrays
-                .iter()
-                .map(|part| {
-                    let array =
-                        zeros_dtype(&[&[slots as i32], dims(&part.shape).as_slice()].concat(), part.dtype.dtype())?;
-                    array.eval()?;
-                    parts.push((start_of(&array), part.bytes()));
-                    Ok(array)
-                })
-                .collect::<Result<Vec<_>>>()?;
-            Matrix::of_arrays(arrays, of.bits)
+        let stack = |part: &Part| -> Result<Array> {
+            let shape = [&[slots as i32], dims(&part.shape).as_slice()].concat();
+            Ok(zeros_dtype(&shape, part.dtype.dtype())?)
         };
-        let products = Products::new(matrix(&header.gate_up)?, matrix(&header.down)?);
-        if parts.iter().any(|(start, _)| start.is_null()) {
-            return Err(Error::Mlx("memory for streamed experts is not reachable".to_owned()));
+        let matrix =
+            |of: &Parts| -> Result<Arrays> { Ok((of.arrays.iter().map(stack).collect::<Result<_>>()?, of.bits)) };
+        Self::of([matrix(&header.gate_up)?, matrix(&header.down)?], slots)
+    }
+
+    /// Other memory of `slots` slots, in the first of which lies what `kept` slots hold.
+    pub(super) fn moved(&self, kept: &[usize], slots: usize) -> Result<Self> {
+        // The slots behind them hold anything.
+        let from: Vec<u32> = kept.iter().map(|&s| s as u32).chain(std::iter::repeat(0)).take(slots).collect();
+        let from = Array::from_slice(&from, &[slots as i32]);
+        let matrix = |of: &Matrix| -> Result<Arrays> {
+            let (arrays, bits) = of.arrays();
+            Ok((arrays.into_iter().map(|array| Ok(take_axis(array, &from, 0)?)).collect::<Result<_>>()?, bits))
+        };
+        Self::of([matrix(&self.products.gate_up)?, matrix(&self.products.down)?], slots)
+    }
+
+    /// Of the arrays of the fused gate and up projections and of the down projection, which nobody else has.
+    fn of(matrices: [Arrays; 2], slots: usize) -> Result<Self> {
+        let mut parts = Vec::new();
+        for array in matrices.iter().flat_map(|(arrays, _)| arrays) {
+            array.eval()?;
+            let start = start_of(array);
+            if start.is_null() {
+                return Err(Error::Mlx("memory for streamed experts is not reachable".to_owned()));
+            }
+            parts.push((start, array.nbytes() / slots));
         }
-        Ok(Self { products, parts, slots })
+        let [gate_up, down] = matrices.map(|(arrays, bits)| Matrix::of_arrays(arrays, bits));
+        Ok(Self { products: Products::new(gate_up?, down?), parts, slots })
     }
 
     /// Reads every expert into the slot of its number.
@@ -92,6 +108,9 @@ impl Pool {
         self.products.bytes()
     }
 }
+
+/// What [`Matrix::of_arrays`] takes.
+type Arrays = (Vec<Array>, Option<Bits>);
 
 /// Where the array's data lies. It was just made, so that it is contiguous and nobody else's.
 #[allow(unsafe_code)]

@@ -13,8 +13,8 @@ pub(super) const SORT_FROM: i32 = 64;
 /// Gate and up projections fused, and the down projection, of a stack of experts.
 #[derive(Debug)]
 pub(super) struct Products {
-    gate_up: Matrix,
-    down: Matrix,
+    pub(super) gate_up: Matrix,
+    pub(super) down: Matrix,
     /// uint32, 0 to [`SORT_FROM`].
     count: Array,
 }

@@ -86,6 +86,20 @@ impl Slots {
         self.contents[slot] = content;
     }
 
+    /// The slots whose experts are worth most, at most so many.
+    pub(super) fn worthiest(&self, most: usize) -> Vec<usize> {
+        let mut slots: Vec<usize> = (0..self.len()).filter(|&s| self.contents[s].expert().is_some()).collect();
+        slots.sort_by(|&a, &b| self.worth(b).total_cmp(&self.worth(a)));
+        slots.truncate(most);
+        slots
+    }
+
+    /// Becomes `slots` slots, the first of them with what lay in `kept`.
+    pub(super) fn resize(&mut self, kept: &[usize], slots: usize) {
+        let kept = kept.iter().map(|&slot| self.contents[slot].clone());
+        self.contents = kept.chain(std::iter::repeat(Content::Nothing)).take(slots).collect();
+    }
+
     /// Counts a pass that uses `experts`.
     pub(super) fn used(&mut self, experts: &[usize]) {
         self.passes += 1;
@@ -104,12 +118,16 @@ impl Slots {
     /// into.
     pub(super) fn victim(&self, kept: &[usize]) -> Option<usize> {
         let free = |slot: &usize| !matches!(self.contents[*slot], Content::Coming { .. }) && !kept.contains(slot);
-        let worth = |slot: usize| match (self.contents[slot].expert(), self.replacement) {
+        (0..self.contents.len()).filter(free).min_by(|&a, &b| self.worth(a).total_cmp(&self.worth(b)))
+    }
+
+    /// What leaves first is worth least.
+    fn worth(&self, slot: usize) -> f64 {
+        match (self.contents[slot].expert(), self.replacement) {
             (None, _) => f64::NEG_INFINITY,
             (Some(expert), Replacement::Lru) => self.uses[expert].0 as f64,
             (Some(expert), Replacement::Lfu) => self.count(expert),
-        };
-        (0..self.contents.len()).filter(free).min_by(|&a, &b| worth(a).total_cmp(&worth(b)))
+        }
     }
 }
 
@@ -143,6 +161,21 @@ mod tests {
             lfu.used(experts);
         }
         assert_eq!((lru.victim(&[]), lfu.victim(&[])), (Some(0), Some(1)));
+    }
+
+    #[test]
+    fn the_most_useful_move_to_fewer_slots_and_back_to_more() {
+        let mut slots = Slots::new(4, 4, Replacement::Lru);
+        for expert in 0..3 {
+            slots.set(expert, Content::Here { expert, untouched: None });
+            slots.used(&[2 - expert]);
+        }
+        let kept = slots.worthiest(2);
+        assert_eq!(kept, [0, 1]);
+        slots.resize(&kept, 2);
+        assert_eq!((slots.len(), slots.find(0), slots.find(1), slots.find(2)), (2, Some(0), Some(1), None));
+        slots.resize(&slots.worthiest(5), 5);
+        assert_eq!((slots.len(), slots.find(0), slots.victim(&[])), (5, Some(0), Some(2)));
     }
 
     #[test]

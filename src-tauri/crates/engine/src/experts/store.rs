@@ -1,11 +1,12 @@
 //! The streamed experts of a model as a whole: where they lie, and how much memory they may have.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mobile_files::FromFile as _;
 use serde::{Deserialize, Serialize};
 
 use super::arrange::{self, Index};
@@ -77,8 +78,14 @@ impl Store {
         let Some(index) = Index::open(folder)? else { return Ok(None) };
         let reader = Arc::new(Reader::start().map_err(Error::read(folder))?);
         let meter = Rc::<RefCell<ExpertCache>>::default();
+        let look_ahead = Rc::new(Cell::new(look_ahead));
         let streaming = Streaming { reader, meter, replacement, patience: PATIENCE, look_ahead };
         Ok(Some(Self { folder: folder.to_owned(), index, memory, page_cache, streaming }))
+    }
+
+    /// Whether layers look ahead in the pass to come.
+    pub(crate) fn look_ahead(&self) -> Rc<Cell<bool>> {
+        Rc::clone(&self.streaming.look_ahead)
     }
 
     pub(crate) fn meter(&self) -> Rc<RefCell<ExpertCache>> {

@@ -4,7 +4,7 @@
 //! the experts that are there are computed while the others arrive. When fewer slots than chosen experts exist, they
 //! come in waves.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::Path;
 use std::rc::Rc;
@@ -12,15 +12,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mlx_rs::Array;
-use mlx_rs::ops::concatenate;
-use mlx_rs::ops::indexing::take_axis;
-use mlx_rs::transforms::{async_eval, eval};
+use mlx_rs::transforms::eval;
+use mobile_files::FromFile as _;
 
 use super::layout::Source;
 use super::pool::Pool;
-use super::products::{Products, SORT_FROM, rows_of, weighted};
+use super::products::Products;
 use super::reader::{Reader, Ticket, Urgency};
 use super::slots::{Content, Replacement, Slots, Why};
+use super::waves::Waves;
 use crate::error::{Error, Result};
 use crate::model::Routing;
 use crate::statistics::{ExpertCache, Prefetch};
@@ -33,8 +33,8 @@ pub(crate) struct Streaming {
     pub(crate) replacement: Replacement,
     /// How long a pass waits for a read before it gives up.
     pub(crate) patience: Duration,
-    /// Whether a layer fetches what the next one will probably want.
-    pub(crate) look_ahead: bool,
+    /// Whether a layer fetches what the next one will probably want, in the pass to come.
+    pub(crate) look_ahead: Rc<Cell<bool>>,
 }
 
 /// One layer's experts, some of them in slots.
@@ -44,6 +44,8 @@ pub(crate) struct Streamed {
     streaming: Streaming,
     /// `None` only while it is dropped.
     pool: Option<Pool>,
+    /// Slots while memory is not short.
+    budget: usize,
     state: RefCell<State>,
 }
 
@@ -56,8 +58,40 @@ struct State {
 
 impl Streamed {
     pub(crate) fn new(source: Arc<dyn Source>, pool: Pool, experts: usize, streaming: Streaming) -> Self {
-        let slots = Slots::new(pool.slots(), experts, streaming.replacement);
-        Self { source, streaming, pool: Some(pool), state: RefCell::new(State { slots, halves: Vec::new() }) }
+        let budget = pool.slots();
+        let slots = Slots::new(budget, experts, streaming.replacement);
+        let state = RefCell::new(State { slots, halves: Vec::new() });
+        Self { source, streaming, pool: Some(pool), budget, state }
+    }
+
+    /// Moves to so many slots, with the experts that are worth most. Not while a read is on its way.
+    pub(crate) fn resize(&mut self, wanted: usize) -> Result<()> {
+        let mut state = self.state.borrow_mut();
+        let slots = &mut state.slots;
+        if wanted == slots.len() || !self.rest(slots) {
+            return Ok(());
+        }
+        let kept = slots.worthiest(wanted);
+        let pool = self.pool.as_ref().map(|pool| pool.moved(&kept, wanted)).transpose()?;
+        slots.resize(&kept, wanted);
+        state.halves.clear();
+        drop(state);
+        self.pool = pool;
+        Ok(())
+    }
+
+    /// Takes back what was to be fetched ahead and has not begun. Whether no read is on its way any more.
+    fn rest(&self, slots: &mut Slots) -> bool {
+        let mut meter = self.streaming.meter.borrow_mut();
+        (0..slots.len()).fold(true, |rests, slot| {
+            self.settle(slots, slot, &mut meter);
+            let Content::Coming { ticket, .. } = slots.content(slot) else { return rests };
+            let withdrawn = self.streaming.reader.withdraw(ticket);
+            if withdrawn {
+                slots.set(slot, Content::Nothing);
+            }
+            rests && withdrawn
+        })
     }
 
     /// As [`super::Experts::forward`].
@@ -74,6 +108,7 @@ impl Streamed {
         let mut wanted = chosen.clone();
         wanted.sort_unstable();
         wanted.dedup();
+        tracing::trace!(file = %self.source.path().display(), experts = ?wanted, "wanted");
         state.slots.used(&wanted);
 
         let (here, mut coming, missing) = self.look_up(&mut state.slots, &wanted);
@@ -82,7 +117,7 @@ impl Streamed {
             let slots = ids(chosen.iter().map(|&e| state.slots.find(e)), &[rows as i32, k as i32])?;
             return self.products()?.forward(x, onto, &slots, &routing.weights);
         }
-        let mut waves = Waves::new(self, x, &chosen, k);
+        let mut waves = Waves::new(self.products()?, x, &chosen, k);
         let mut todo: VecDeque<usize> = missing.into();
         let kept = slots_of(&state.slots, &[here.as_slice(), &coming].concat());
         let fetched = self.fetch(&mut state.slots, &mut todo, &kept);
@@ -285,7 +320,7 @@ impl Streamed {
 
     /// Whether guesses at what this layer will want are welcome.
     pub(crate) fn wants_guesses(&self) -> bool {
-        self.streaming.look_ahead
+        self.streaming.look_ahead.get()
     }
 
     /// Fetches the experts that this layer will probably want next. So many that they would crowd out what has been
@@ -303,6 +338,10 @@ impl Streamed {
 
     fn expert_bytes(&self) -> u64 {
         self.pool.as_ref().map_or(0, Pool::expert_bytes)
+    }
+
+    pub(crate) fn budget(&self) -> usize {
+        self.budget
     }
 
     pub(crate) fn slots(&self) -> usize {
@@ -328,74 +367,6 @@ impl Drop for Streamed {
         if coming.map(ended).filter(|ended| !ended).count() > 0 {
             std::mem::forget(self.pool.take());
         }
-    }
-}
-
-/// Products of one pass that are computed a few experts at a time.
-struct Waves<'a> {
-    layer: &'a Streamed,
-    x: &'a Array,
-    k: usize,
-    /// By expert, the places in `chosen` where it was chosen.
-    places: std::collections::HashMap<usize, Vec<u32>>,
-    outputs: Vec<Array>,
-    /// Places in the order of the outputs' rows.
-    order: Vec<u32>,
-}
-
-impl<'a> Waves<'a> {
-    fn new(layer: &'a Streamed, x: &'a Array, chosen: &[usize], k: usize) -> Self {
-        let mut places = std::collections::HashMap::<usize, Vec<u32>>::new();
-        for (place, &expert) in chosen.iter().enumerate() {
-            places.entry(expert).or_default().push(place as u32);
-        }
-        Self { layer, x, k, places, outputs: Vec::new(), order: Vec::new() }
-    }
-
-    fn launched(&self) -> usize {
-        self.outputs.len()
-    }
-
-    /// Starts to compute with `experts`, which are here.
-    fn launch(&mut self, slots: &Slots, experts: &[usize]) -> Result<()> {
-        let mut found: Vec<(usize, usize)> =
-            experts.iter().filter_map(|&e| slots.find(e).map(|slot| (slot, e))).collect();
-        found.sort_unstable();
-        let (mut rows, mut slots) = (Vec::new(), Vec::new());
-        for (slot, expert) in found {
-            for &place in self.places.get(&expert).into_iter().flatten() {
-                self.order.push(place);
-                rows.push(place / self.k as u32);
-                slots.push(slot as u32);
-            }
-        }
-        let n = rows.len() as i32;
-        let x = rows_of(self.x, &Array::from_slice(&rows, &[n]))?;
-        let output = self.layer.products()?.of(&x, &Array::from_slice(&slots, &[n]), n >= SORT_FROM)?;
-        async_eval([&output])?;
-        self.outputs.push(output);
-        Ok(())
-    }
-
-    /// Waits until the first `waves` waves are computed.
-    fn finish_first(&self, waves: usize) -> Result<()> {
-        Ok(eval(&self.outputs[..waves])?)
-    }
-
-    fn finish(&self) -> Result<()> {
-        self.finish_first(self.outputs.len())
-    }
-
-    /// The weighted sums, added to `onto` of shape `[rows, hidden]`.
-    fn collect(self, onto: &Array, k: usize, weights: &Array) -> Result<Array> {
-        let outputs = concatenate(&self.outputs, 0)?;
-        let mut place_of = vec![0_u32; self.order.len()];
-        for (at, &place) in self.order.iter().enumerate() {
-            place_of[place as usize] = at as u32;
-        }
-        let back = Array::from_slice(&place_of, &[place_of.len() as i32]);
-        let outputs = take_axis(outputs.squeeze_axes(&[1])?, back, 0)?;
-        weighted(&outputs.reshape(&[onto.dim(0), k as i32, -1])?, weights, onto)
     }
 }
 

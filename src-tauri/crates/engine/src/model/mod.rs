@@ -8,6 +8,7 @@ mod matrix;
 mod mlp;
 mod moe;
 mod rope;
+mod routed;
 
 use mlx_rs::fast::rms_norm;
 use mlx_rs::ops::indexing::take_axis;
@@ -21,6 +22,8 @@ pub(crate) use mlp::swiglu;
 use moe::Moe;
 pub(crate) use moe::Routing;
 use rope::{Rope, Turns};
+use routed::Told;
+pub(crate) use routed::{NO_EXPERT, Routed};
 
 use crate::checkpoint::{Config, Loader};
 use crate::error::Result;
@@ -28,6 +31,7 @@ use crate::experts::{Experts, Guess};
 use crate::families::{MlpSpec, Spec};
 use crate::kv::KvCache;
 use crate::policy::Choice;
+use crate::pressure::Pressure;
 
 /// The weights of a model and how they are put together.
 #[derive(Debug)]
@@ -73,8 +77,10 @@ pub(crate) enum Logits {
 pub(crate) struct Output {
     /// float32, one row per row asked for; absent under [`Logits::None`].
     pub(crate) logits: Option<Array>,
-    /// Under [`Choice::Mass`], per layer the experts that each row kept, int32 of shape `[rows]`.
-    pub(crate) kept: Vec<Array>,
+    /// Under [`Choice::Mass`], the experts that each row kept in all layers, int32 of shape `[rows]`.
+    pub(crate) kept: Option<Array>,
+    /// The experts of the rows that get logits, where the batch [is watched](Batch::watched).
+    pub(crate) routed: Option<Routed>,
 }
 
 impl Model {
@@ -106,22 +112,23 @@ impl Model {
 
     /// One pass over all rows, each with the experts of `choice`. The caches count the new positions afterwards.
     pub(crate) fn forward(&self, batch: &mut Batch<'_>, choice: Choice, logits: Logits) -> Result<Output> {
-        let mut kept = Vec::new();
+        let mut told = Told::new(batch.watched && logits == Logits::Last);
         let turns = self.rope.turns(batch, self.dtype)?;
         let mut x = self.embedding.rows(&batch.tokens)?.as_dtype(self.dtype)?;
         for (n, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x, batch, choice, &turns, &mut kept, self.layers.get(n + 1))?;
+            x = layer.forward(&x, batch, choice, &turns, &mut told, self.layers.get(n + 1))?;
         }
+        let last = (!batch.is_single_tokens()).then(|| batch.last_rows());
+        let of_last = |x: &Array| -> Result<Array> {
+            let Some(rows) = &last else { return Ok(x.clone()) };
+            Ok(take_axis(x, Array::from_slice(rows, &[rows.len() as i32]), 0)?)
+        };
         let logits = match logits {
             Logits::None => None,
-            Logits::Last if batch.is_single_tokens() => Some(self.head(&x)?),
-            Logits::Last => {
-                let rows = batch.last_rows();
-                Some(self.head(&take_axis(&x, Array::from_slice(&rows, &[rows.len() as i32]), 0)?)?)
-            }
+            Logits::Last => Some(self.head(&of_last(&x)?)?),
         };
         batch.advance();
-        Ok(Output { logits, kept })
+        Ok(Output { logits, kept: told.kept()?, routed: told.routed(of_last)? })
     }
 
     fn head(&self, x: &Array) -> Result<Array> {
@@ -158,6 +165,28 @@ impl Model {
         self.experts().is_none_or(|experts| matches!(experts, Experts::Resident(_)))
     }
 
+    /// Whether not all experts are in memory.
+    pub(crate) fn is_streamed(&self) -> bool {
+        !self.is_lazy()
+    }
+
+    /// Has streamed experts give memory back or take it back, as far as `pressure` asks for it.
+    pub(crate) fn adapt(&mut self, pressure: Pressure) -> Result<()> {
+        self.layers.iter_mut().try_for_each(|layer| match &mut layer.mlp {
+            Feedforward::Experts(moe) => moe.adapt(pressure),
+            Feedforward::Dense(_) => Ok(()),
+        })
+    }
+
+    /// Bytes of the experts in memory.
+    pub(crate) fn expert_bytes(&self) -> usize {
+        let of = |layer: &Layer| match &layer.mlp {
+            Feedforward::Experts(moe) => moe.experts().bytes(),
+            Feedforward::Dense(_) => 0,
+        };
+        self.layers.iter().map(of).sum()
+    }
+
     /// Bytes of all weights.
     pub(crate) fn bytes(&self) -> usize {
         let layers: usize = self.layers.iter().map(Layer::bytes).sum();
@@ -188,7 +217,7 @@ impl Layer {
         batch: &mut Batch<'_>,
         choice: Choice,
         turns: &Turns<'_>,
-        kept: &mut Vec<Array>,
+        told: &mut Told,
         next: Option<&Self>,
     ) -> Result<Array> {
         let normed = rms_norm(x, Some(&self.attention_norm), self.norm_eps)?;
@@ -197,7 +226,7 @@ impl Layer {
         match &self.mlp {
             Feedforward::Experts(moe) => {
                 let guess = next.map(|next| next.guess(&x, choice)).transpose()?.flatten();
-                moe.forward(&normed, &x, choice, kept, guess.as_ref())
+                moe.forward(&normed, &x, choice, told, guess.as_ref())
             }
             Feedforward::Dense(mlp) => mlp.forward(&normed, &x),
         }

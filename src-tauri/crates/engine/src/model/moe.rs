@@ -6,15 +6,18 @@ use mlx_rs::ops::{argpartition_axis, cumsum, select, softmax_axis};
 
 use super::Matrix;
 use super::mlp::Mlp;
+use super::routed::Told;
 use crate::checkpoint::Loader;
 use crate::error::Result;
 use crate::experts::{Experts, Guess};
 use crate::families::MoeSpec;
 use crate::policy::Choice;
+use crate::pressure::Pressure;
 
 /// The MoE block of one layer.
 #[derive(Debug)]
 pub(crate) struct Moe {
+    layer: usize,
     /// One output for each expert, and behind them the gate of the shared one.
     router: Matrix,
     experts: Experts,
@@ -46,6 +49,7 @@ impl Moe {
             shared = Some(Mlp::load(loader, &format!("{block}.shared_expert"), intermediate)?);
         }
         Ok(Self {
+            layer,
             router: loader.router(&routed, hidden)?,
             experts: Experts::load(loader, spec, layer, &block)?,
             shared,
@@ -61,14 +65,12 @@ impl Moe {
         x: &Array,
         onto: &Array,
         choice: Choice,
-        chosen: &mut Vec<Array>,
+        told: &mut Told,
         guess: Option<&Guess<'_>>,
     ) -> Result<Array> {
         let (logits, gate) = self.logits(x)?;
         let routing = self.route(logits, x, choice)?;
-        if matches!(choice, Choice::Mass { .. }) {
-            chosen.push(count_kept(&routing.weights)?);
-        }
+        told.tell(self.layer, &routing, choice)?;
         let routed = self.experts.forward(x, onto, &routing, guess)?;
         match (&self.shared, gate) {
             (Some(shared), Some(gate)) => shared.forward_gated(x, &gate, &routed),
@@ -140,6 +142,11 @@ impl Moe {
         &self.experts
     }
 
+    /// As [`Experts::adapt`]. Under pressure a token's experts keep their place.
+    pub(crate) fn adapt(&mut self, pressure: Pressure) -> Result<()> {
+        self.experts.adapt(pressure, self.top_k as usize)
+    }
+
     /// As [`Experts::prefetch`].
     pub(crate) fn prefetch(&self, rows: &[usize]) {
         self.experts.prefetch(rows);
@@ -154,9 +161,4 @@ impl Moe {
 fn largest(scores: &Array, k: i32) -> Result<Array> {
     let n = scores.dim(-1);
     Ok(argpartition_axis(scores, n - k, -1)?.index((.., n - k..)))
-}
-
-/// How many ranks of each row have weight: int32 of shape `[rows]`.
-fn count_kept(weights: &Array) -> Result<Array> {
-    Ok(weights.gt(Array::from_f32(0.0))?.as_type::<i32>()?.sum_axis(-1, None)?)
 }

@@ -73,6 +73,8 @@ struct Memory {
     peak_bytes: usize,
     /// Bytes of the model's weights.
     weight_bytes: usize,
+    /// Bytes of the experts in memory: where they are streamed and memory got short, less than their budget.
+    expert_bytes: usize,
 }
 
 /// How the service is
@@ -101,6 +103,7 @@ pub(crate) async fn health(State(app): State<Shared>, Extension(Trusted(trusted)
                 active_bytes: status.memory_bytes,
                 peak_bytes: status.peak_memory_bytes,
                 weight_bytes: info.weight_bytes,
+                expert_bytes: status.expert_memory_bytes,
             };
             totals = status.totals;
             (Status::Healthy, Some(info.name.clone()))

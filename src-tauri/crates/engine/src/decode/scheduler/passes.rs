@@ -101,14 +101,29 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Begins to fetch what the rows that fall back will want.
-    fn prefetch(&self, group: &[Row], drawn: &[Drawn]) {
-        let falls = |(row, drawn): &(&Row, &Drawn)| {
-            let ahead = matches!(row.policy, Policy::Mobile(mobile) if mobile.prefetch);
-            ahead && !row.trial && row.policy.judge(drawn.confidence) == Verdict::FallBack
-        };
-        let rows = group.iter().zip(drawn).enumerate().filter(|(_, pair)| falls(pair)).map(|(n, _)| n);
-        self.loaded.model.prefetch(&rows.collect::<Vec<_>>());
+    /// Begins to fetch what the rows that are computed again will want; those of `auto` where that pays.
+    fn prefetch(&mut self, group: &[Row], drawn: &[Drawn]) {
+        let policy = |row: &Row| self.sequences[row.sequence].policy();
+        let asked = |policy: Policy| matches!(policy, Policy::Mobile(m) | Policy::Auto(m) if m.prefetch);
+        let again = |row: &Row, drawn: &Drawn| row.trial || row.policy.judge(drawn.confidence) == Verdict::FallBack;
+        let rows = group.iter().zip(drawn).enumerate().filter(|(_, (row, drawn))| again(row, drawn));
+        let rows: Vec<(usize, Policy)> = rows.map(|(n, (row, _))| (n, policy(row))).filter(|r| asked(r.1)).collect();
+        let of_auto = rows.iter().filter(|(_, policy)| matches!(policy, Policy::Auto(_))).count();
+        let for_auto = of_auto > 0 && of_auto == rows.len() && self.loaded.model.is_streamed();
+        self.prefetched = for_auto.then(|| self.auto.prefetch(of_auto));
+        if self.prefetched != Some(false) {
+            self.loaded.model.prefetch(&rows.iter().map(|&(n, _)| n).collect::<Vec<_>>());
+        }
+    }
+
+    /// Has the layers of the next pass look ahead where its rows are all of `auto` and that pays; gives whether it was
+    /// for `auto` to say.
+    fn look_ahead(&mut self, indices: &[usize], timed: Option<Pass>) -> Option<(Pass, bool)> {
+        let of_auto = |&i: &usize| matches!(self.sequences[i].policy(), Policy::Auto(_));
+        let pass = timed.filter(|_| self.loaded.model.is_streamed() && indices.iter().all(of_auto));
+        let ahead = pass.map(|pass| (pass, self.auto.look_ahead(indices.len(), pass)));
+        self.loaded.look_ahead.set(self.loaded.limits.look_ahead || ahead.is_some_and(|(_, ahead)| ahead));
+        ahead.filter(|_| !self.loaded.limits.look_ahead)
     }
 
     /// The policy of a sequence for its next token; `auto` becomes what it chooses.
@@ -125,6 +140,7 @@ impl Scheduler {
     /// One pass over the last token of each sequence, `indices` ascending; every cache is one position longer
     /// afterwards. `timed`: what `auto` learns its time as.
     fn pass(&mut self, indices: &[usize], choice: Choice, timed: Option<Pass>) -> Result<Vec<Drawn>> {
+        let looked_ahead = self.look_ahead(indices, timed);
         let Begun { drawing, started, .. } = match self.ahead.take().filter(|a| a.is(&self.sequences, indices, choice))
         {
             Some(ahead) => ahead,
@@ -139,6 +155,7 @@ impl Scheduler {
         }
         let rows: Vec<&Sequence> = indices.iter().map(|&i| &self.sequences[i]).collect();
         let (drawn, kept) = drawing.read(&rows)?;
+        self.shared.watches.count(choice, drawing.routed.as_ref())?;
 
         let (now, width) = (Instant::now(), rows.len());
         let seconds = (now - started).as_secs_f64();
@@ -161,6 +178,14 @@ impl Scheduler {
         if let Some(pass) = timed {
             self.auto.timed(width, pass, seconds);
         }
+        if let Some((pass, ahead)) = looked_ahead {
+            self.auto.looked_ahead(width, pass, ahead, seconds);
+        }
+        if timed == Some(Pass::Again)
+            && let Some(ahead) = self.prefetched.take()
+        {
+            self.auto.prefetched(width, ahead, seconds);
+        }
         Ok(drawn)
     }
 
@@ -178,15 +203,14 @@ impl Scheduler {
         let lasts = || Array::from_iter(rows.iter().flat_map(|s| s.last()).copied(), &[rows.len() as i32]);
         let tokens_in = tokens.map_or_else(lasts, Array::clone);
         let mut batch = Batch::of_tokens(tokens_in, rows.iter_mut().map(|s| &mut s.cache));
+        batch.watched = self.shared.watches.any();
         let output = self.loaded.model.forward(&mut batch, choice, Logits::Last)?;
         drop(batch);
         for sequence in &mut rows {
             sequence.cache.truncate(sequence.cache.len() - 1);
         }
-        let kept = total_kept(&output.kept)?;
-        let Some(logits) = output.logits else { unreachable!("logits were asked for") };
         let rows: Vec<&Sequence> = rows.into_iter().map(|s| &*s).collect();
-        let drawing = Drawing::begin(logits, &rows, kept, usize::from(tokens.is_some()))?;
+        let drawing = Drawing::begin(output, &rows, usize::from(tokens.is_some()))?;
         Ok(Begun { numbers: rows.iter().map(|s| s.number).collect(), choice, drawing, started })
     }
 
@@ -207,15 +231,4 @@ impl Scheduler {
         let row = |&i: &usize| sure(self.sequences[i].policy()) && self.sequences[i].looks_ahead(context);
         self.loaded.model.is_lazy() && indices.iter().all(row)
     }
-}
-
-/// Sum over layers of what each row kept: int32 of shape `[rows]`.
-fn total_kept(kept: &[Array]) -> Result<Option<Array>> {
-    let mut layers = kept.iter();
-    let Some(first) = layers.next() else { return Ok(None) };
-    let mut total = first.clone();
-    for layer in layers {
-        total = total.add(layer)?;
-    }
-    Ok(Some(total))
 }
