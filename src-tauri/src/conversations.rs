@@ -20,6 +20,8 @@ pub(crate) struct Store {
     folder: PathBuf,
     /// Titles and times, read once; `None` before anyone asked.
     heads: Mutex<Option<HashMap<String, Head>>>,
+    /// Where files that could not be understood were put, until somebody is told.
+    damaged: Mutex<Vec<PathBuf>>,
 }
 
 /// What the list shows of a conversation.
@@ -45,7 +47,7 @@ struct Said {
 
 impl Store {
     pub(crate) fn new(data: &Path) -> Self {
-        Self { folder: data.join("conversations"), heads: Mutex::new(None) }
+        Self { folder: data.join("conversations"), heads: Mutex::new(None), damaged: Mutex::default() }
     }
 
     /// All conversations, the latest first.
@@ -54,6 +56,11 @@ impl Store {
         let mut list: Vec<_> = self.known(&mut heads)?.values().map(|head| summary(head, None)).collect();
         list.sort_by(|a, b| b.updated_at.cmp(&a.updated_at).then_with(|| a.id.cmp(&b.id)));
         Ok(list)
+    }
+
+    /// Where the files now are that were found damaged since this was last asked.
+    pub(crate) fn take_damaged(&self) -> Vec<PathBuf> {
+        std::mem::take(&mut *self.damaged.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The conversations whose title or messages contain `query`, in any case.
@@ -139,7 +146,10 @@ impl Store {
                     heads.insert(head.id.clone(), head);
                 }
                 Ok(Stored::Found(_)) => tracing::warn!("{}: not the file of its conversation", path.display()),
-                Ok(_) => {}
+                Ok(Stored::SetAside(aside)) => {
+                    self.damaged.lock().unwrap_or_else(PoisonError::into_inner).push(aside);
+                }
+                Ok(Stored::Absent) => {}
                 Err(e) => tracing::warn!("{e}"),
             }
         }

@@ -182,13 +182,13 @@ fn family(family: Family) -> &'static str {
 
 impl From<mobile_models::Error> for CommandError {
     fn from(error: mobile_models::Error) -> Self {
-        use mobile_models::Error as E;
+        use mobile_models::{Error as E, FileError};
         let code = match error {
             E::Id(_) => "invalid",
             E::NotHere(_) | E::NoRepository { .. } | E::NoRevision { .. } => "not_found",
             E::Gated { .. } | E::Unauthorized { .. } | E::Forbidden { .. } => "forbidden",
             E::Hub { .. } | E::Offline(_) => "network",
-            E::DiskFull { .. } | E::Read { .. } | E::Write { .. } => "disk",
+            E::DiskFull { .. } | E::File(FileError::Read { .. } | FileError::Write { .. }) => "disk",
             E::Busy(_) | E::Exists(_) => "busy",
             E::Cancelled => "cancelled",
             _ => "model",

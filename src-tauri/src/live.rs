@@ -4,12 +4,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mobile_engine::{Engine, ExpertCache};
+use mobile_engine::{Engine, ExpertCache, ExpertWatch};
 use tauri::async_runtime::JoinHandle;
 use tauri::ipc::Channel;
 use tauri::{AppHandle, Manager as _};
 
-use crate::contract::LiveSample;
+use crate::contract::{ExpertUse, LiveSample};
 use crate::state::Shell;
 
 /// Between two samples while tokens are decoded.
@@ -38,9 +38,9 @@ impl Subscriptions {
     /// Sends samples to `channel` in place of what this window had before.
     pub(crate) fn start(&self, window: &str, app: AppHandle, channel: Channel<LiveSample>) {
         let task = tauri::async_runtime::spawn(async move {
-            let mut reads = Reads::default();
+            let mut view = View::default();
             loop {
-                let sample = app.state::<Shell>().sample(&mut reads);
+                let sample = app.state::<Shell>().sample(&mut view);
                 let pause = if sample.generating { BUSY } else { IDLE };
                 if channel.send(sample).is_err() {
                     return;
@@ -61,6 +61,24 @@ impl Subscriptions {
 
     fn tasks(&self) -> MutexGuard<'_, HashMap<String, JoinHandle<()>>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one panel is told from.
+#[derive(Debug, Default)]
+struct View {
+    reads: Reads,
+    watch: Option<ExpertWatch>,
+}
+
+impl View {
+    /// The experts computed with since this was last asked. The engine counts them while it is asked.
+    fn experts(&mut self, engine: Option<&Engine>) -> Option<ExpertUse> {
+        self.watch = match (engine, self.watch.take()) {
+            (Some(engine), Some(watch)) if engine.is_watched_by(&watch) => Some(watch),
+            (engine, _) => engine.map(Engine::watch_experts),
+        };
+        self.watch.as_ref().map(ExpertWatch::take).filter(|used| used.total() > 0).map(Into::into)
     }
 }
 
@@ -94,13 +112,13 @@ impl Reads {
 }
 
 impl Shell {
-    fn sample(&self, reads: &mut Reads) -> LiveSample {
+    fn sample(&self, view: &mut View) -> LiveSample {
         let rates = self.meter.rates();
         let engine = self.engine().ok();
         let status = engine.as_ref().map(Engine::status);
-        let is_streamed = engine.is_some_and(|engine| engine.info().expert_slots < engine.info().experts);
+        let is_streamed = engine.as_ref().is_some_and(|engine| engine.info().expert_slots < engine.info().experts);
         let (cache_hit_rate, bytes_read_per_second) = match &status {
-            Some(status) if is_streamed => reads.rates(Instant::now(), status.totals.expert_cache),
+            Some(status) if is_streamed => view.reads.rates(Instant::now(), status.totals.expert_cache),
             _ => (None, None),
         };
         LiveSample {
@@ -115,6 +133,7 @@ impl Shell {
             bytes_read_per_second,
             memory_bytes: status.as_ref().map_or(0, |s| s.memory_bytes),
             queue: status.as_ref().map_or(0, |s| s.queued),
+            experts: view.experts(engine.as_ref()),
         }
     }
 }

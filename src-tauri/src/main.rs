@@ -43,12 +43,12 @@ const SHOW: &str = "--show";
 const HIDDEN: &str = "--hidden";
 
 fn main() -> Result<(), Box<dyn Error>> {
+    mobile_engine::use_bundled_kernels()?;
     let app = tauri::Builder::default()
         // First, so that a second instance ends before it opens anything.
         .plugin(tauri_plugin_single_instance::init(|app, _, _| raise(app)))
         .plugin(tauri_plugin_autostart::init(MacosLauncher::LaunchAgent, Some(vec![HIDDEN])))
         .plugin(tauri_plugin_dialog::init())
-        .plugin(tauri_plugin_global_shortcut::Builder::new().build())
         .plugin(tauri_plugin_notification::init())
         .plugin(tauri_plugin_opener::init())
         .plugin(tauri_plugin_positioner::init())

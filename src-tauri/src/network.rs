@@ -44,11 +44,20 @@ impl Network {
         Self { path, keys: Keys::new(stored), running: Mutex::default(), neighbours: Neighbours::default() }
     }
 
+    /// `mobile keys` may have changed them meanwhile.
+    fn refresh(&self) {
+        if let Ok(Stored::Found(stored)) = storage::read::<Vec<StoredKey>>(&self.path) {
+            self.keys.replace(stored);
+        }
+    }
+
     pub(crate) fn keys(&self) -> Vec<KeyEntry> {
+        self.refresh();
         self.keys.stored().iter().map(|key| self.entry(key)).collect()
     }
 
     pub(crate) fn create_key(&self, name: &str) -> Result<NewKey> {
+        self.refresh();
         let secret = self.keys.create(name.trim())?;
         let stored = self.keys.stored();
         self.store(&stored)?;
@@ -58,6 +67,7 @@ impl Network {
     }
 
     pub(crate) fn revoke_key(&self, id: &str) -> Result<()> {
+        self.refresh();
         self.keys.revoke(id);
         self.store(&self.keys.stored())
     }
@@ -199,6 +209,12 @@ mod tests {
         assert_eq!(again.keys(), std::slice::from_ref(&made.key));
         assert!(again.keys.accept(&made.secret));
         assert!(again.keys()[0].last_used_at.is_some());
+        // Another program has the same file.
+        let other = again.create_key("other").expect("made");
+        assert_eq!(network.keys().len(), 2);
+        network.revoke_key(&other.key.id).expect("revoked");
+        assert_eq!(again.keys().len(), 1);
+        assert!(!again.keys.accept(&other.secret));
         again.revoke_key(&made.key.id).expect("revoked");
         assert!(Network::new(folder.path()).keys().is_empty());
     }

@@ -6,7 +6,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
 import { Harness, answer, done, exists, message } from './harness.mjs';
-import { keys, until } from './webdriver.mjs';
+import { freePort, keys, until } from './webdriver.mjs';
 
 let app;
 
@@ -64,13 +64,19 @@ test('a threshold that changes while an answer streams changes the rest of it', 
   await app.session.click('button[aria-label="Options for this conversation"]');
   await ask('Count from one to fifty, then tell me a long story about the sea.');
   await until('the first words', async () => (await app.session.text(answer)) || null);
+  // The live panel's samples: the share of fallbacks among the tokens of the last two seconds.
+  await app.session.run(`window.rates = [];
+    const take = ({ message }) => message && window.rates.push(message.fallbackRate);
+    const channel = '__CHANNEL__:' + window.__TAURI_INTERNALS__.transformCallback(take);
+    window.__TAURI_INTERNALS__.invoke('live_subscribe', { channel });`);
+  const rates = async () => (await app.session.run('return window.rates')).filter((rate) => rate !== null);
+  const before = await until('a rate', async () => (await rates()).at(-1));
+  assert.equal(before, 0);
   await app.session.type('input[type="range"][aria-valuetext*="γ"]', keys.end);
+  await until('the rate moves', async () => (await rates()).at(-1) > 0.3);
+  await invoke('live_unsubscribe');
   await app.session.find(done, 45_000);
-  const [{ id }] = await invoke('conversations_list');
-  const kept = await until('the answer is kept', async () => {
-    const found = await invoke('conversation_get', { id });
-    return found.messages[1]?.stats && found;
-  });
+  const kept = await app.kept();
   assert.equal(kept.policy.gamma, 1);
   const decisions = kept.messages[1].tokens.map((token) => token.decision);
   const turn = decisions.indexOf('fallback');
@@ -119,24 +125,40 @@ test('the settings window opens at its page', async () => {
 test('the endpoint answers this computer, and others only while it is shared', async () => {
   await start();
   const health = (url) => fetch(`${url}/health`, { signal: AbortSignal.timeout(2_000) });
+  const settings = await invoke('settings_get');
+  // The port that is the default, where nothing else has it.
+  const port = await freePort(8090).catch(() => settings.lan.port);
+  await invoke('settings_set', { settings: { ...settings, lan: { ...settings.lan, port } } });
   const closed = await until('it listens', async () => {
     const status = await invoke('network_status');
-    return status.listening && status;
+    return status.listening && status.port === port && status;
   });
   assert.equal(closed.lan, false);
+  assert.deepEqual(await listening(port), ['127.0.0.1']);
   assert.equal((await (await health(closed.urls[0].url)).json()).model, 'olmoe-tiny');
   const open = await invoke('lan_set', { enabled: true });
   assert.equal(open.lan, true);
+  assert.deepEqual(await listening(port), ['0.0.0.0']);
   const [, other] = open.urls;
   if (other) assert.equal((await health(other.url)).ok, true);
   await invoke('lan_set', { enabled: false });
+  assert.deepEqual(await listening(port), ['127.0.0.1']);
   if (other) await assert.rejects(health(other.url));
   const { key, secret } = await invoke('key_create', { name: 'Gateway' });
   assert.ok(secret.length > 20);
   assert.deepEqual(await invoke('keys_list'), [key]);
   await invoke('key_revoke', { id: key.id });
   assert.deepEqual(await invoke('keys_list'), []);
+  await invoke('settings_set', { settings });
 });
+
+/** The addresses at which the system listens on a port, as the kernel lists them. */
+async function listening(port) {
+  const lines = (await readFile('/proc/net/tcp', 'utf8')).split('\n').slice(1);
+  const sockets = lines.map((line) => line.trim().split(/\s+/)).filter(([, , , state]) => state === '0A');
+  const found = sockets.map(([, local]) => local.split(':')).filter(([, hex]) => parseInt(hex, 16) === port);
+  return found.map(([address]) => Buffer.from(address, 'hex').reverse().join('.'));
+}
 
 test('starting at login is a file that comes and goes', async () => {
   await start();
@@ -151,11 +173,15 @@ test('starting at login is a file that comes and goes', async () => {
   assert.equal(await there(), false);
 });
 
-test('a second start ends at once and leaves the first alone', async () => {
-  await start();
+test('a second start ends at once and brings the window of the first to the front', async () => {
+  await app.launch('--hidden');
+  await app.ready();
+  const hidden = () => app.session.run('return document.hidden');
+  assert.equal(await hidden(), true);
   const second = spawn(process.env.APP, [], { env: app.env, stdio: 'ignore' });
   const [code] = await Promise.race([once(second, 'exit'), until('it ends', () => null, 10_000)]);
   assert.equal(code, 0);
+  await until('the window is there', async () => !(await hidden()));
   assert.equal((await invoke('engine_state')).state, 'ready');
 });
 

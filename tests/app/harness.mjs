@@ -16,20 +16,28 @@ export const done = '.answer[aria-busy="false"] footer';
 /** The name by which a second instance knows that there is a first. */
 const INSTANCE = 'com.cherokee.mobile.SingleInstance';
 
+/** A home that nothing has lived in yet, the environment that makes it the app's, and the port of its endpoint. */
+export async function newHome() {
+  const home = await mkdtemp(join(tmpdir(), 'mobile-app-'));
+  const env = { ...process.env, HOME: home, MOBILE_HOME: join(home, 'app'), HF_HOME: join(home, 'hub') };
+  for (const name of ['CONFIG', 'DATA', 'CACHE']) env[`XDG_${name}_HOME`] = join(home, name.toLowerCase());
+  await mkdir(env.MOBILE_HOME);
+  const lan = { enabled: false, port: await freePort(), requireKey: true };
+  await writeFile(join(env.MOBILE_HOME, 'settings.json'), JSON.stringify({ lan }));
+  return { home, env, port: lan.port };
+}
+
+/** The web view writes to its cache for a moment longer than the app lives. */
+export const removeHome = (home) => rm(home, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+
 export class Harness {
   session;
 
   static async open() {
     const harness = new Harness();
-    const home = await mkdtemp(join(tmpdir(), 'mobile-app-'));
-    const env = { ...process.env, HOME: home, MOBILE_HOME: join(home, 'app'), HF_HOME: join(home, 'hub') };
-    for (const name of ['CONFIG', 'DATA', 'CACHE']) env[`XDG_${name}_HOME`] = join(home, name.toLowerCase());
-    await mkdir(env.MOBILE_HOME);
-    const lan = { enabled: false, port: await freePort(), requireKey: true };
-    await writeFile(join(env.MOBILE_HOME, 'settings.json'), JSON.stringify({ lan }));
+    const made = await newHome();
     if (SHOTS) await mkdir(SHOTS, { recursive: true });
-    Object.assign(harness, { home, env, driver: await startDriver(TAURI_DRIVER, env) });
-    return harness;
+    return Object.assign(harness, made, { driver: await startDriver(TAURI_DRIVER, made.env) });
   }
 
   /** Gives the app that is started next these variables too. */
@@ -41,14 +49,18 @@ export class Harness {
 
   async close() {
     await this.driver.stop();
-    // The web view writes to its cache for a moment longer.
-    await rm(this.home, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+    await removeHome(this.home);
   }
 
   async start() {
-    this.session = await Session.open(this.driver.url, APP, ['--show']);
-    await this.session.find(message);
+    await this.launch('--show');
     await this.ready();
+  }
+
+  /** Starts it without waiting for a model. */
+  async launch(...args) {
+    this.session = await Session.open(this.driver.url, APP, args);
+    await this.session.find(message);
   }
 
   ready() {
@@ -85,6 +97,15 @@ export class Harness {
   async ask(text) {
     await this.session.type(message, text);
     await this.session.click('button[aria-label="Send"]:not([disabled])');
+  }
+
+  /** What is kept of the latest conversation, once its answer number `at` has ended. */
+  async kept(at = 1) {
+    const [{ id }] = await this.invoke('conversations_list');
+    return until('the answer is kept', async () => {
+      const found = await this.invoke('conversation_get', { id });
+      return found.messages[at]?.stats && found;
+    });
   }
 
   async shot(name) {

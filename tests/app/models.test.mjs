@@ -39,9 +39,10 @@ const entry = async (id) => (await app.invoke('models_list')).find((model) => mo
 const arrived = async (id) => (await entry(id))?.pull?.bytes ?? 0;
 
 async function get(id) {
-  await app.settings('models');
+  const chat = await app.settings('models');
   await app.session.type('input[aria-label="Hub name"]', id);
   await app.session.click('form button[type="submit"]:not([disabled])');
+  return chat;
 }
 
 /** A download that is under way, and halfway. */
@@ -55,7 +56,7 @@ const halfway = () =>
 test('a model is pulled with pause and resume, and answers', async () => {
   const [id] = models;
   await app.start();
-  await get(id);
+  const chat = await get(id);
   await halfway();
   await app.shot('downloading');
   await app.session.click(`button[aria-label="Pause ${id}"]`);
@@ -67,14 +68,22 @@ test('a model is pulled with pause and resume, and answers', async () => {
   assert.equal((await entry(id))?.installed ?? false, false);
   await app.session.click(`button[aria-label="Resume ${id}"]`);
   await until('it is there', async () => (await entry(id))?.installed, 30_000);
-  await app.invoke('model_load', { id });
+  await app.session.switchTo(chat);
+  await choose(id);
+  await app.ask('What is the capital of France?');
+  await app.session.find(done, 30_000);
+  assert.equal((await app.kept()).messages[1].stats.model, id);
+  await choose('olmoe-tiny');
+});
+
+/** Takes another model where the chat says which one answers. */
+async function choose(id) {
+  await app.session.click(`select[aria-label="Model"] option[value="${id}"]`);
   await until('it is loaded', async () => {
     const { state, model } = await app.invoke('engine_state');
     return state === 'ready' && model === id;
-  });
-  await app.invoke('model_load', { id: 'olmoe-tiny' });
-  await app.ready();
-});
+  }, 30_000);
+}
 
 test('an app that is killed during a download goes on where it was', async () => {
   const id = models[1];
@@ -102,19 +111,14 @@ test('an app that is killed during an answer keeps what was said before', async 
   await app.start();
   await app.ask('What is the capital of France?');
   await app.session.find(done, 30_000);
-  const list = () => app.invoke('conversations_list');
-  const [{ id }] = await until('it is kept', async () => ((await list()).length ? list() : null));
-  const finished = await until('the answer is kept', async () => {
-    const kept = await app.invoke('conversation_get', { id });
-    return kept.messages[1]?.stats && kept;
-  });
+  const finished = await app.kept();
   await app.ask('Tell me a very long story.');
   await until('the second answer begins', async () => (await app.session.run(
     "return document.querySelectorAll('.answer .markdown')[1]?.innerText ?? ''",
   )).length > 0);
   await app.kill();
   await app.start();
-  const kept = await app.invoke('conversation_get', { id });
+  const kept = await app.invoke('conversation_get', { id: finished.id });
   assert.deepEqual(kept.messages.slice(0, 2), finished.messages);
   assert.equal(kept.messages[2].content, 'Tell me a very long story.');
 });
@@ -137,11 +141,7 @@ test('a budget for experts streams the rest, and the answers go on', async () =>
   await app.ask('Tell me a story about a fox.');
   await until('the first words', async () => (await app.session.text(answer)) || null);
   await app.session.find(done, 30_000);
-  const [{ id }] = await app.invoke('conversations_list');
-  const kept = await until('the answer is kept', async () => {
-    const found = await app.invoke('conversation_get', { id });
-    return found.messages[1]?.stats && found;
-  });
+  const kept = await app.kept();
   assert.ok(kept.messages[1].stats.cacheHits > 0, 'experts were found in memory');
   await app.invoke('settings_set', { settings });
 });

@@ -16,5 +16,5 @@ export APP TAURI_DRIVER HUB TESTS
 # WebKit takes the locale C for a language and has none of that name; a system may have no other, so the page must cope.
 locale=C
 # Without a window manager no window is ever in front, and WebKit draws none that is not.
-exec timeout --kill-after=5 400 env LC_ALL=$locale xvfb-run --auto-servernum --server-args='-screen 0 1280x900x24' \
+exec timeout --kill-after=5 600 env LC_ALL=$locale xvfb-run --auto-servernum --server-args='-screen 0 1280x900x24' \
   dbus-run-session -- sh -c 'openbox & exec node --test --test-concurrency=1 $TESTS'

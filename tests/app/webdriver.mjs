@@ -28,8 +28,9 @@ export async function until(what, ask, patience = PATIENCE) {
   throw new Error(`${what}: not within ${patience / 1000} s`, { cause: last });
 }
 
-export async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
+/** A port that nothing listens on; rejects where that is wanted of one that is taken. */
+export async function freePort(wanted = 0) {
+  const server = createServer().listen(wanted, '0.0.0.0');
   await once(server, 'listening');
   const { port } = server.address();
   server.close();

@@ -118,3 +118,29 @@ test('the live view draws what comes in, and a legend hides a line', async ({ pa
   await legend.click();
   await expect(legend).toHaveAttribute('aria-pressed', 'false');
 });
+
+test('the heat map tells what an expert did by pointer, by key and as a table', async ({
+  page,
+}) => {
+  await page.setViewportSize({ width: 920, height: 1400 });
+  await open(page, 'settings/live', { mock: 'streaming' });
+  const group = page.getByRole('region', { name: 'Experts at work' });
+  const little = group.getByRole('img', { name: 'Fewer experts' });
+  await little.hover({ position: { x: 3, y: 3 } });
+  await expect(group.getByText(/^Layer 1, expert 1: \d/)).toBeVisible();
+  const big = group.getByRole('img', { name: 'All experts' });
+  await big.focus();
+  await page.keyboard.press('ArrowDown');
+  await page.keyboard.press('ArrowDown');
+  await page.keyboard.press('ArrowRight');
+  await expect(group.getByText(/^Layer 2, expert 2: \d/)).toBeVisible();
+  await group.getByText('Busiest experts of each layer').click();
+  await expect(group.getByRole('row')).toHaveCount(17);
+  await expect(group.getByRole('row').nth(1)).toContainText(/^1\s*\d+ \(\d+%\), /);
+});
+
+test('the heat map of a model at rest is not shown', async ({ page }) => {
+  await open(page, 'settings/live');
+  await expect(page.getByText('Nothing is being generated')).toBeVisible();
+  await expect(page.getByText('Experts at work')).toBeHidden();
+});

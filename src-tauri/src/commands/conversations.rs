@@ -1,14 +1,19 @@
 //! Conversations that are kept.
 
-use tauri::State;
+use tauri::{AppHandle, State};
 
+use crate::actions;
 use crate::contract::{Conversation, ConversationSummary};
 use crate::error::Result;
 use crate::state::Shell;
 
 #[tauri::command(async)]
-pub(crate) fn conversations_list(shell: State<'_, Shell>) -> Result<Vec<ConversationSummary>> {
-    shell.conversations.list()
+pub(crate) fn conversations_list(app: AppHandle, shell: State<'_, Shell>) -> Result<Vec<ConversationSummary>> {
+    let list = shell.conversations.list()?;
+    for aside in shell.conversations.take_damaged() {
+        actions::notify(&app, "A conversation could not be read", &format!("It was kept as {}.", aside.display()));
+    }
+    Ok(list)
 }
 
 #[tauri::command(async)]

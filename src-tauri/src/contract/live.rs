@@ -3,6 +3,20 @@
 use mobile_engine::CONFIDENCE_BINS;
 use serde::Serialize;
 
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct ExpertUse {
+    pub(crate) experts: usize,
+    pub(crate) little: Vec<u64>,
+    pub(crate) big: Vec<u64>,
+}
+
+impl From<mobile_engine::ExpertUse> for ExpertUse {
+    fn from(used: mobile_engine::ExpertUse) -> Self {
+        let mobile_engine::ExpertUse { experts, little, big } = used;
+        Self { experts, little, big }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LiveSample {
@@ -17,4 +31,5 @@ pub(crate) struct LiveSample {
     pub(crate) bytes_read_per_second: Option<f64>,
     pub(crate) memory_bytes: usize,
     pub(crate) queue: usize,
+    pub(crate) experts: Option<ExpertUse>,
 }

@@ -16,7 +16,7 @@ pub(crate) use calibration::{Calibration, CalibrationEvent};
 pub(crate) use chat::{ChatEvent, ChatSettings, Conversation, ConversationSummary, PromptMessage, TokenRecord};
 #[cfg(test)]
 pub(crate) use chat::{Message, Role};
-pub(crate) use live::LiveSample;
+pub(crate) use live::{ExpertUse, LiveSample};
 pub(crate) use models::{
     EngineState, EngineStatus, Fit, FitLine, FitVerdict, MemoryMode, MemoryPlan, ModelEntry, PullProgress, PullStatus,
 };

@@ -245,8 +245,10 @@ fn live() {
         bytes_read_per_second: None,
         memory_bytes: 0,
         queue: 0,
+        experts: None,
     };
     same("LiveSample", &sample);
+    same("ExpertUse", &ExpertUse { experts: 1, little: vec![0], big: vec![1] });
 }
 
 #[test]

@@ -72,7 +72,10 @@ fn a_damaged_file_takes_nothing_else_along() {
     fs::write(&file, "{\"id\":\"b\"").expect("written");
     let again = Store::new(folder.path());
     assert_eq!(ids(&again.list().expect("a list")), ["a"]);
-    assert!(file.with_extension("json.corrupt").exists());
+    let aside = file.with_extension("json.corrupt");
+    assert!(aside.exists());
+    assert_eq!(again.take_damaged(), [aside]);
+    assert!(again.take_damaged().is_empty(), "it is told once");
 }
 
 #[test]

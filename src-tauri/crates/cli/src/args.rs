@@ -10,7 +10,7 @@ use mobile_host::MemoryChoice;
 pub(crate) use self::library::{ImportArgs, InfoArgs, ListArgs, PullArgs, RemoveArgs};
 pub(crate) use self::measuring::{BenchArgs, CalibrateArgs, EvalArgs};
 pub(crate) use self::service::{InstallArgs, LogsArgs, ServiceArgs, ServiceCommand};
-pub(crate) use self::serving::{LogFormat, NodesArgs, ServeArgs};
+pub(crate) use self::serving::{KeysArgs, KeysCommand, LogFormat, NodesArgs, ServeArgs};
 use crate::calibration;
 use crate::error::EXIT_CODES;
 
@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Calibrate(CalibrateArgs),
     /// Answer over HTTP: OpenAI's routes and the federation's.
     Serve(ServeArgs),
+    /// Make, list and revoke the keys that clients from the network must show.
+    Keys(KeysArgs),
     /// List the endpoints that announce themselves on this network.
     Nodes(NodesArgs),
     /// Keep the endpoint running whenever you are logged in.
@@ -109,8 +111,8 @@ pub(crate) struct ChatArgs {
 /// `mobile convert`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ConvertArgs {
-    /// Folder of the original checkpoint.
-    pub(crate) source: PathBuf,
+    /// Folder of the original checkpoint, or the id of a model in the library.
+    pub(crate) source: String,
     /// Folder to make; must not exist.
     pub(crate) target: PathBuf,
     /// Bits per weight: 4 by default, and with --streamed as the source has them.
@@ -125,6 +127,9 @@ pub(crate) struct ConvertArgs {
     /// With --streamed, the dtype to compute with; by default f32 on a CPU and bf16 on a GPU.
     #[arg(long, value_enum, requires = "streamed")]
     pub(crate) dtype: Option<DtypeArg>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `mobile doctor`.

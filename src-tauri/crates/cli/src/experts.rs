@@ -1,9 +1,8 @@
 //! Where experts live, as it is said on standard error.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use mobile_engine::{Bits, Compute};
 use mobile_host::{MemoryChoice, PlaceError, Placed, Placing, Source};
 use mobile_models::{Library, bytes};
 
@@ -11,35 +10,25 @@ use crate::error::Failure;
 use crate::model::home;
 
 /// As [`mobile_host::place`]. Says what it decides on its own, and shows how far the arranging has come.
-pub(crate) fn place(
-    folder: PathBuf,
-    memory: MemoryChoice,
-    compute: Option<Compute>,
-    quantize: Option<Bits>,
-) -> Result<Placed, Failure> {
+pub(crate) fn place(source: Source, memory: MemoryChoice) -> Result<Placed, Failure> {
     let bar = bar();
-    let placed = mobile_host::place(
-        &Library::open(home()?),
-        Source { folder, compute, quantize },
-        memory,
-        &mut |step| match step {
-            Placing::Streaming { experts, free, memory } => eprintln!(
-                "{} of experts do not fit into the {} that are free: streaming them with {} in memory at a time",
-                bytes(experts),
-                bytes(free),
-                bytes(memory)
-            ),
-            Placing::Arranging { done, total } => show(&bar, done, total),
-        },
-    );
+    let placed = mobile_host::place(&Library::open(home()?), source, memory, &mut |step| match step {
+        Placing::Streaming { experts, free, memory } => eprintln!(
+            "{} of experts do not fit into the {} that are free: streaming them with {} in memory at a time",
+            bytes(experts),
+            bytes(free),
+            bytes(memory)
+        ),
+        Placing::Arranging { done, total } => show(&bar, done, total),
+    });
     bar.finish_and_clear();
     Ok(placed?)
 }
 
 /// As [`mobile_host::arrange`], with a bar.
-pub(crate) fn arrange(source: &Path, target: &Path, compute: Compute, quantize: Option<Bits>) -> Result<(), Failure> {
+pub(crate) fn arrange(source: &Source, target: &Path) -> Result<(), Failure> {
     let bar = bar();
-    let arranged = mobile_host::arrange(source, target, compute, quantize, &mut |done, total| show(&bar, done, total));
+    let arranged = mobile_host::arrange(source, target, &mut |done, total| show(&bar, done, total));
     bar.finish_and_clear();
     Ok(arranged?)
 }

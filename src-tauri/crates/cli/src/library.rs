@@ -2,8 +2,8 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 use mobile_models::{
-    Arranged, CancellationToken, Catalogue, Error, Import, Library, Machine, Pull, PullEvent, Shape, Status, Use,
-    Verdict, assess, bytes, inspect,
+    Arranged, CancellationToken, Catalogue, Error, Fit, Import, Library, Machine, Offer, Pull, PullEvent, Shape,
+    Status, Use, Verdict, assess, bytes, inspect,
 };
 use serde_json::json;
 
@@ -11,13 +11,14 @@ use crate::args::{ImportArgs, InfoArgs, ListArgs, PullArgs, RemoveArgs};
 use crate::error::Failure;
 use crate::generate::write_now;
 use crate::model::{self, home};
+use crate::table::table;
 
 pub(crate) fn list(args: &ListArgs) -> Result<(), Failure> {
     let library = Library::open(home()?);
     if args.available {
         return available(&library, args.json);
     }
-    let entries = library.list().map_err(failed)?;
+    let entries = library.list().map_err(|e| failed(&library, e))?;
     if args.json {
         return print_json(&json!(entries));
     }
@@ -54,38 +55,51 @@ fn available(library: &Library, as_json: bool) -> Result<(), Failure> {
         let rows: Vec<_> = offers.iter().zip(fits).map(|(offer, fit)| json!({ "offer": offer, "fit": fit })).collect();
         return print_json(&json!(rows));
     }
-    for (offer, fit) in offers.iter().zip(fits) {
+    let row = |(offer, fit): (&Offer, Fit)| {
         let disk = if fit.disk { "" } else { ", the disk is too full" };
-        write_now(&format!("{}  {}  {}{disk}\n", offer.id, bytes(offer.bytes), verdict(fit.verdict)))?;
-    }
-    Ok(())
+        vec![
+            offer.id.clone(),
+            bytes(offer.bytes),
+            count(offer.parameters),
+            format!("{} of {}", offer.shape.top_k, offer.shape.experts),
+            offer.shape.context.to_string(),
+            offer.licence.clone(),
+            format!("{}{disk}", verdict(fit.verdict)),
+        ]
+    };
+    let header = ["model", "size", "parameters", "experts a token", "context", "licence", "on this machine"];
+    write_now(&table(&header, &offers.iter().zip(fits).map(row).collect::<Vec<_>>()))
 }
 
 pub(crate) fn info(args: &InfoArgs) -> Result<(), Failure> {
     let library = Library::open(home()?);
     let embedded = model::embedded().filter(|_| args.model == model::EMBEDDED);
     let (shape, download, copies) = match embedded.map_or_else(|| library.resolve(&args.model), Ok) {
-        Ok(folder) => (inspect(&folder).map_err(failed)?.shape, 0, library.arranged(&folder)),
+        Ok(folder) => (inspect(&folder).map_err(|e| failed(&library, e))?.shape, 0, library.arranged(&folder)),
         Err(Error::NotHere(id)) => match Catalogue::embedded().get(&id) {
             Some(offer) => (offer.shape.clone(), offer.bytes, Vec::new()),
-            None => return Err(failed(Error::NotHere(id))),
+            None => return Err(failed(&library, Error::NotHere(id))),
         },
-        Err(error) => return Err(failed(error)),
+        Err(error) => return Err(failed(&library, error)),
     };
+    let offer = Catalogue::embedded().get(&args.model);
     let room = Machine::assess(library.cache(), None).room();
     let usage = Use { context: args.context, ..Use::default() };
     let fit = assess(&shape, &usage, &room, download);
     if args.json {
-        return print_json(&json!({ "model": args.model, "shape": shape, "fit": fit, "arranged": copies }));
+        let licence = offer.map(|offer| &offer.licence);
+        let facts = json!({ "model": args.model, "licence": licence, "shape": shape, "fit": fit, "arranged": copies });
+        return print_json(&facts);
     }
-    write_now(&format!("{}: {}\n{}\n", args.model, described(&shape), verdict(fit.verdict)))?;
+    let licence = offer.map_or_else(String::new, |offer| format!(", licence {}", offer.licence));
+    write_now(&format!("{}: {}{licence}\n{}\n", args.model, described(&shape), verdict(fit.verdict)))?;
     let copies = copies.iter().map(|c| format!("arranged for streaming: {} in {}", bytes(c.bytes), c.path.display()));
     fit.lines.into_iter().chain(copies).try_for_each(|line| write_now(&format!("  {line}\n")))
 }
 
 pub(crate) fn pull(args: &PullArgs) -> Result<(), Failure> {
     let library = Library::open(home()?);
-    let id = args.id.parse().map_err(failed)?;
+    let id = args.id.parse().map_err(|e| failed(&library, e))?;
     let pull = Pull { revision: args.revision.clone(), ..Pull::new(id, &library) };
     let runtime = tokio::runtime::Runtime::new().map_err(|e| Failure::Other(format!("cannot start: {e}")))?;
     let done = runtime.block_on(async {
@@ -117,7 +131,7 @@ pub(crate) fn pull(args: &PullArgs) -> Result<(), Failure> {
             eprintln!("What has arrived is kept; the same command goes on from there.");
             Err(Failure::Interrupted)
         }
-        Err(error) => Err(failed(error)),
+        Err(error) => Err(failed(&library, error)),
     }
 }
 
@@ -155,20 +169,34 @@ fn style() -> ProgressStyle {
 
 pub(crate) fn import(args: &ImportArgs) -> Result<(), Failure> {
     let how = if args.copy { Import::Copy } else { Import::InPlace };
-    let entry = Library::open(home()?).import(&args.folder, args.name.as_deref(), how).map_err(failed)?;
+    let library = Library::open(home()?);
+    let entry = library.import(&args.folder, args.name.as_deref(), how).map_err(|e| failed(&library, e))?;
+    if args.json {
+        return print_json(&json!(entry));
+    }
     write_now(&format!("{} is in the library\n", entry.id))
 }
 
 pub(crate) fn remove(args: &RemoveArgs) -> Result<(), Failure> {
-    let freed = Library::open(home()?).remove(&args.id).map_err(failed)?;
+    let library = Library::open(home()?);
+    let freed = library.remove(&args.id).map_err(|e| failed(&library, e))?;
+    if args.json {
+        return print_json(&json!({ "id": args.id, "freed_bytes": freed }));
+    }
     write_now(&format!("{} is gone, {} came free\n", args.id, bytes(freed)))
+}
+
+/// A number of parameters as it is written in models' names.
+fn count(parameters: u64) -> String {
+    let millions = parameters as f64 / 1e6;
+    if millions < 1e3 { format!("{millions:.0}M") } else { format!("{:.1}B", millions / 1e3) }
 }
 
 fn described(shape: &Shape) -> String {
     let bits = shape.quantization.map_or_else(String::new, |q| format!(", {} bits", q.bits));
     format!(
-        "{:.1}B parameters, {} experts of which {} a token, {} tokens of context{bits}",
-        shape.parameters() as f64 / 1e9,
+        "{} parameters, {} experts of which {} a token, {} tokens of context{bits}",
+        count(shape.parameters()),
         shape.experts,
         shape.top_k,
         shape.context
@@ -187,6 +215,30 @@ fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
     write_now(&format!("{value:#}\n"))
 }
 
-fn failed(error: Error) -> Failure {
-    Failure::Model(error.to_string())
+/// The error, with the name that was probably meant where it is about one that nothing has.
+pub(crate) fn failed(library: &Library, error: Error) -> Failure {
+    let meant = match &error {
+        Error::Id(name) | Error::NotHere(name) | Error::NoRepository { id: name, .. } => meant(library, name),
+        _ => None,
+    };
+    Failure::Model(meant.map_or_else(|| error.to_string(), |meant| format!("{error}. Did you mean {meant}?")))
+}
+
+/// The id, of the library or the catalogue, that is most like `name`, and not the same.
+fn meant(library: &Library, name: &str) -> Option<String> {
+    let here = library.list().unwrap_or_default().into_iter().map(|entry| entry.id);
+    let offers = Catalogue::embedded().offers.iter().map(|offer| offer.id.clone());
+    let ids: Vec<String> = here.chain(offers).collect();
+    if ids.iter().any(|id| id == name) {
+        return None;
+    }
+    let name = name.to_lowercase();
+    let likeness = |id: &String| {
+        let id = id.to_lowercase();
+        // People leave the owner out.
+        let short = id.split_once('/').map_or(id.as_str(), |(_, short)| short);
+        strsim::jaro_winkler(&id, &name).max(strsim::jaro_winkler(short, &name))
+    };
+    let best = ids.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(best) > 0.8).then(|| best.clone())
 }

@@ -12,6 +12,7 @@ mod eval;
 mod experts;
 mod generate;
 mod interrupt;
+mod keys;
 mod library;
 mod logs;
 mod model;
@@ -32,6 +33,10 @@ use error::Failure;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Err(error) = mobile_engine::use_bundled_kernels() {
+        eprintln!("mobile: {error}");
+        return ExitCode::FAILURE;
+    }
     let done = match args.command {
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),
@@ -40,6 +45,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Serve(_) => serve::run(),
+        Command::Keys(args) => keys::run(&args.command),
         Command::Nodes(args) => nodes::run(&args),
         Command::Service(args) => service::run(&args),
         Command::List(args) => library::list(&args),

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use mobile_engine::{Engine, LoadOptions};
+use mobile_host::Source;
 use mobile_models::Library;
 
 use crate::args::ModelArgs;
 use crate::error::Failure;
 use crate::experts;
+use crate::library::failed;
 
 /// The model that comes with the program.
 pub(crate) const EMBEDDED: &str = "olmoe-tiny";
@@ -34,7 +36,8 @@ pub(crate) fn options(args: &ModelArgs) -> Result<LoadOptions, Failure> {
     // A model of the library goes by its id, as in the app; its folder there is named after a commit.
     let id = args.model.clone().filter(|model| !Path::new(model).is_dir());
     let name = id.or_else(|| folder.file_name().map(|name| name.to_string_lossy().into_owned()));
-    let placed = experts::place(folder, args.expert_memory, args.compute(), args.quantize())?;
+    let placed =
+        experts::place(Source { folder, compute: args.compute(), quantize: args.quantize() }, args.expert_memory)?;
     Ok(LoadOptions {
         name,
         compute: args.compute(),
@@ -64,7 +67,7 @@ fn style() -> ProgressStyle {
 }
 
 /// The folder of a model given by path, by its id in the library, or by the embedded model's name.
-fn named(model: &str) -> Result<PathBuf, Failure> {
+pub(crate) fn named(model: &str) -> Result<PathBuf, Failure> {
     if model == EMBEDDED
         && !Path::new(model).exists()
         && let Some(folder) = embedded()
@@ -75,7 +78,8 @@ fn named(model: &str) -> Result<PathBuf, Failure> {
     if Path::new(model).is_dir() {
         return Ok(PathBuf::from(model));
     }
-    Library::open(home()?).resolve(model).map_err(|e| Failure::Model(e.to_string()))
+    let library = Library::open(home()?);
+    library.resolve(model).map_err(|e| failed(&library, e))
 }
 
 /// Where the program keeps its own files: `MOBILE_HOME`, else the system's place for application data.

@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 use crate::args::{LogFormat, ServeArgs};
 use crate::error::Failure;
 use crate::model::{self, home};
-use crate::{logs, settings};
+use crate::{keys, logs, settings};
 
 pub(crate) fn run() -> Result<(), Failure> {
     let args = &settings::serve()?;
@@ -24,6 +24,8 @@ pub(crate) fn run() -> Result<(), Failure> {
         ..model::options(&args.model)?
     };
     let config = config(args)?;
+    let (keys, given) = (config.keys.clone(), config.keys.stored());
+    keys.replace(keys::stored()?.into_iter().chain(given.iter().cloned()).collect());
     let slot = ModelSlot::new();
     let runtime = tokio::runtime::Runtime::new().map_err(|e| Failure::Other(format!("cannot start: {e}")))?;
     runtime.block_on(async {
@@ -31,6 +33,7 @@ pub(crate) fn run() -> Result<(), Failure> {
         for Reachable { interface, url } in handle.reachable() {
             eprintln!("{url}{}", interface.map_or_else(String::new, |name| format!(" ({name})")));
         }
+        tokio::spawn(keys::follow(keys, given));
         let loading = slot.clone();
         let loaded = tokio::task::spawn_blocking(move || loading.load(options)).await;
         let ended = match loaded {
@@ -75,7 +78,7 @@ fn config(args: &ServeArgs) -> Result<ServiceConfig, Failure> {
         ..ServiceConfig::default()
     };
     for (n, key) in args.keys.iter().enumerate() {
-        config.keys.add(&format!("key {}", n + 1), key).map_err(|e| Failure::Input(e.to_string()))?;
+        config.keys.add(&format!("--key {}", n + 1), key).map_err(|e| Failure::Input(e.to_string()))?;
     }
     Ok(config)
 }
@@ -84,10 +87,10 @@ fn config(args: &ServeArgs) -> Result<ServiceConfig, Failure> {
 pub(crate) fn check(args: &ServeArgs) -> Result<(), Failure> {
     model::folder(&args.model)?;
     let lan = !address(args).ip().is_loopback();
-    if lan && !args.no_key && args.keys.is_empty() {
+    if lan && !args.no_key && args.keys.is_empty() && keys::stored()?.is_empty() {
         return Err(Failure::Input(
-            "the network would reach the endpoint: give it a key with --key SECRET (or MOBILE_KEY), or let everybody \
-             in with --no-key"
+            "the network would reach the endpoint: make a key with `mobile keys create NAME`, give one with --key \
+             SECRET (or MOBILE_KEY), or let everybody in with --no-key"
                 .to_owned(),
         ));
     }

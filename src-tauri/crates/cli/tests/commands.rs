@@ -169,12 +169,17 @@ fn a_converted_checkpoint_answers() {
     }
     std::fs::copy(micro.join("tokenizer.json"), source.join("tokenizer.json")).expect("copied");
     let target = folder.path().join("target");
-    let convert =
-        |mobile: &mut Command| output(mobile.arg("convert").arg(&source).arg(&target).args(["--group-size", "32"]));
-    let (code, out, err) = convert(&mut mobile());
+    let convert = |mobile: &mut Command, more: &[&str]| {
+        output(mobile.arg("convert").arg(&source).arg(&target).args(["--group-size", "32"]).args(more))
+    };
+    let (code, out, err) = convert(&mut mobile(), &[]);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("5.00 bits a quantized weight"), "{out}");
-    let (code, _, err) = convert(&mut mobile());
+    std::fs::remove_dir_all(&target).expect("removed");
+    let (code, out, err) = convert(&mut mobile(), &["--json"]);
+    let done: Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}{err}"));
+    assert_eq!((code, &done["weights"]["files"], &done["folder"]), (0, &1.into(), &target.to_str().into()));
+    let (code, _, err) = convert(&mut mobile(), &[]);
     assert_eq!(code, 3, "an existing folder is not overwritten");
     assert!(err.contains("exists"), "{err}");
     let object = json(mobile().args(["generate", "hi", "--json", "--max-tokens", "4", "--model"]).arg(&target));
@@ -237,6 +242,9 @@ fn the_library_takes_in_lists_explains_and_lets_go() {
     let (_, out, _) = output(mobile().arg("list"));
     assert!(out.contains("No models yet"), "{out}");
     let folder = fixtures().join("mixtral-tiny");
+    let entry = json(mobile().args(["import", "--name", "twin", "--json"]).arg(&folder));
+    assert_eq!((&entry["id"], &entry["status"]), (&"local/twin".into(), &"ready".into()));
+    assert_eq!(json(mobile().args(["rm", "local/twin", "--json"]))["freed_bytes"], 0);
     let (code, out, err) = output(mobile().args(["import", "--name", "small"]).arg(&folder));
     assert_eq!((code, out.trim()), (0, "local/small is in the library"), "{err}");
     assert!(output(mobile().arg("list")).1.contains("local/small"), "listed");
@@ -250,12 +258,25 @@ fn the_library_takes_in_lists_explains_and_lets_go() {
     assert!(copies[0]["bytes"].as_u64() > Some(100_000) && copy.starts_with(home.path()), "{copies}");
     assert!(output(mobile().arg("list")).1.contains("arranged for streaming"), "its size is listed");
     assert!(output(mobile().args(["info", "local/small"])).1.contains(&copy.display().to_string()));
+    for (command, wrong, meant) in [
+        ("info", "smal", "local/small"),
+        ("info", "OLMoE-1B-7B-0125-Instuct", "allenai/OLMoE-1B-7B-0125-Instruct"),
+        ("pull", "mixtral-8x7b-instruct-v0.1", "mistralai/Mixtral-8x7B-Instruct-v0.1"),
+        ("rm", "local/smoll", "local/small"),
+    ] {
+        let (code, _, err) = output(mobile().args([command, wrong]));
+        assert!(code == 3 && err.contains(&format!("Did you mean {meant}?")), "{wrong}: {err}");
+    }
+    let (_, _, err) = output(mobile().args(["info", "nobody/knows-this"]));
+    assert!(!err.contains("Did you mean"), "{err}");
     let (code, out, err) = output(mobile().args(["rm", "local/small"]));
     assert!(code == 0 && out.contains("B came free") && !copy.exists(), "{out}{err}");
     assert!(folder.join("config.json").exists(), "a folder used in place is left alone");
     let (code, _, err) = output(mobile().args(["rm", "local/small"]));
     assert!(code == 3 && err.contains("local/small"), "{err}");
-    assert!(output(mobile().args(["list", "--available"])).1.contains("allenai/OLMoE-1B-7B-0125"));
+    let offers = output(mobile().args(["list", "--available"])).1;
+    let offer = offers.lines().find(|l| l.starts_with("allenai/OLMoE-1B-7B-0125 ")).expect("offered");
+    assert!(["13.8 GB", "6.9B", "8 of 64", "4096", "Apache-2.0"].iter().all(|fact| offer.contains(fact)), "{offer}");
     assert!(output(mobile().args(["info", "olmoe-tiny"])).1.contains("64 experts of which 8"));
 }
 

@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 
 use mlx_rs::ops::quantize;
 use mlx_rs::{Array, Dtype};
+use mobile_files::{FromFile as _, read_shared_text};
 use safetensors::View;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::checkpoint::{Bits, Config, Fields, Tensors, read_text};
+use crate::checkpoint::{Bits, Config, Fields, Tensors};
 use crate::error::{Error, Result};
 use crate::families::{MoeNames, Spec};
 
@@ -46,7 +47,7 @@ pub struct Converted {
 /// `target` absent; its finished files are used by the next attempt.
 ///
 /// # Errors
-/// What is wrong with the checkpoint, [`Error::Config`] when it is quantized already, [`Error::Write`].
+/// What is wrong with the checkpoint, [`Error::File`] when it is quantized already or what is in the way of writing.
 pub fn convert(source: &Path, target: &Path, bits: Bits, mut progress: impl FnMut(usize, usize)) -> Result<Converted> {
     let config = Config::open(&source.join("config.json"))?;
     if config.quantization.is_some() {
@@ -88,7 +89,7 @@ pub fn convert(source: &Path, target: &Path, bits: Bits, mut progress: impl FnMu
 /// Copies tokenizer, template and generation settings: their contents, not their permissions, which may be read-only.
 pub(crate) fn copy_companions(source: &Path, target: &Path) -> Result<()> {
     for name in COMPANIONS.iter().filter(|n| source.join(n).exists()) {
-        let text = read_text(&source.join(name))?;
+        let text = read_shared_text(&source.join(name))?;
         std::fs::write(target.join(name), text).map_err(Error::write(target.join(name)))?;
     }
     Ok(())

@@ -69,6 +69,11 @@ impl ComputeDevice {
     }
 }
 
+/// Whether MLX computes on its CPU back end by default.
+pub(crate) fn on_cpu() -> bool {
+    matches!(ComputeDevice::detect(), Ok(ComputeDevice::Cpu))
+}
+
 /// Waits until the device has done all that this thread has begun.
 #[allow(unsafe_code)]
 pub(crate) fn synchronize() {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use mobile_files::FromFile as _;
 use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -21,7 +22,7 @@ use crate::families::Spec;
 use crate::model::Model;
 use crate::policy::{Choice, Decision, little};
 use crate::pressure::PressureWatch;
-use crate::statistics::{Counters, ExpertCache};
+use crate::statistics::{Counters, ExpertCache, ExpertWatch};
 use crate::text::Text;
 
 /// What to load, and how.
@@ -238,6 +239,7 @@ impl Engine {
             queued: Arc::default(),
             expert_memory: 0.into(),
             live: broadcast::Sender::new(256),
+            watches: Arc::default(),
         });
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -328,6 +330,19 @@ impl Engine {
     #[must_use]
     pub fn watch(&self) -> broadcast::Receiver<Live> {
         self.shared.live.subscribe()
+    }
+
+    /// Counts which experts are computed with from now on, until the watch is dropped. While nobody watches they are
+    /// not read.
+    #[must_use]
+    pub fn watch_experts(&self) -> ExpertWatch {
+        self.shared.watches.start(self.info.layers, self.info.experts)
+    }
+
+    /// Whether it is this engine that `watch` watches.
+    #[must_use]
+    pub fn is_watched_by(&self, watch: &ExpertWatch) -> bool {
+        watch.is_among(&self.shared.watches)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use mobile_files::{FileError, FromFile};
+
 /// Result of the engine's fallible operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -9,32 +11,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file or folder could not be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-
-    /// A file could not be written.
-    #[error("cannot write {}: {source}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-
-    /// A JSON file or one of its fields is missing, malformed or out of range.
-    #[error("{}: {what}", path.display())]
-    Config {
-        /// The file.
-        path: PathBuf,
-        /// The field and what is wrong with it.
-        what: String,
-    },
+    /// A file of the checkpoint is missing, malformed or damaged, or cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
 
     /// The checkpoint's architecture is none of the supported families.
     #[error("{}: architecture {found:?} is not supported; supported are {supported}", path.display())]
@@ -45,15 +24,6 @@ pub enum Error {
         found: String,
         /// The supported names, separated by commas.
         supported: String,
-    },
-
-    /// A weight file or a tensor in it is missing, truncated or of the wrong shape.
-    #[error("{}: {what}", path.display())]
-    Weights {
-        /// The weight file, or the folder when no file holds the tensor.
-        path: PathBuf,
-        /// The tensor and what is wrong with it.
-        what: String,
     },
 
     /// The tokenizer or chat template cannot be used.
@@ -126,25 +96,9 @@ pub enum Error {
     Closed,
 }
 
+impl FromFile for Error {}
+
 impl Error {
-    pub(crate) fn read(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::Read { path, source }
-    }
-
-    pub(crate) fn write(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::Write { path, source }
-    }
-
-    pub(crate) fn config(path: &Path, what: impl Into<String>) -> Self {
-        Self::Config { path: path.to_owned(), what: what.into() }
-    }
-
-    pub(crate) fn weights(path: &Path, what: impl Into<String>) -> Self {
-        Self::Weights { path: path.to_owned(), what: what.into() }
-    }
-
     pub(crate) fn text(path: &Path, what: impl Into<String>) -> Self {
         Self::Text { path: path.to_owned(), what: what.into() }
     }

@@ -17,8 +17,10 @@
 //! | `statistics` | counters |
 //! | `convert` | a checkpoint quantized, in mlx-lm's layout |
 //! | `text` | tokenizer, chat template, detokenization |
+//! | `bundle` | MLX's kernels inside a macOS app |
 
 mod auto;
+mod bundle;
 mod checkpoint;
 mod constraint;
 mod convert;
@@ -37,6 +39,7 @@ mod sampling;
 mod statistics;
 mod text;
 
+pub use bundle::use_bundled_kernels;
 pub use checkpoint::{Bits, check};
 pub use constraint::Constraint;
 pub use convert::{Converted, convert};
@@ -46,8 +49,11 @@ pub use engine::{Engine, Live, LoadOptions, ModelInfo, Progress, Status};
 pub use error::{Error, Result};
 pub use experts::{Arranged, ExpertMemory, Replacement, arrange, is_arranged};
 pub use families::supported_architectures;
+pub use mobile_files::FileError;
 pub use policy::{DEFAULT_GAMMA, Decision, Mobile, Policy};
 pub use pressure::{Pressure, PressureWatch};
 pub use sampling::Sampling;
-pub use statistics::{AutoReport, CONFIDENCE_BINS, Counters, ExpertCache, Passes, Prefetch, Statistics};
+pub use statistics::{
+    AutoReport, CONFIDENCE_BINS, Counters, ExpertCache, ExpertUse, ExpertWatch, Passes, Prefetch, Statistics,
+};
 pub use text::{Message, Text};

@@ -110,8 +110,7 @@ pub(crate) fn greedy(logits: &Array) -> Result<Array> {
 
 /// The largest softmax probability of each row at temperature 1: `[rows, vocab]` to `[rows]`.
 pub(crate) fn confidence(logits: &Array) -> Result<Array> {
-    let most = logits.max_axis(-1, None)?;
-    Ok(mlx_rs::ops::exp(most.subtract(logits.logsumexp_axis(-1, None)?)?)?)
+    Ok(softmax_axis(logits, -1, true)?.max_axis(-1, None)?)
 }
 
 /// The key of the draw at `position`, so that a token drawn twice (after a fallback) is drawn with the same luck.

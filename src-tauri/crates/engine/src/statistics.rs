@@ -1,8 +1,12 @@
 //! What happened, as counters. The same counters serve one generation and the engine as a whole.
 
+mod usage;
+
 use serde::Serialize;
 
 use crate::policy::Decision;
+pub(crate) use usage::Watches;
+pub use usage::{ExpertUse, ExpertWatch};
 
 /// Bins of the confidence histogram, each 0.05 wide.
 pub const CONFIDENCE_BINS: usize = 20;

@@ -101,7 +101,7 @@ fn weights_outside_the_folder_are_not_read_and_nothing_that_never_ends() {
     ] {
         let endless = |path: &Path| symlink("/dev/zero", path).expect("a link");
         let said = replaced("olmoe-sharded", file, endless);
-        assert!(said.contains("not a file") || file == SHARD, "{said}");
+        assert!(said.contains("not a file") || said.contains("outside the model's folder"), "{said}");
         let pipe = |path: &Path| assert!(Command::new("mkfifo").arg(path).status().expect("ran").success());
         assert!(replaced("olmoe-sharded", file, pipe).contains("not a file"), "{file}");
     }

@@ -126,8 +126,8 @@ fn an_index_that_points_elsewhere() {
     let index =
         |edit: fn(&mut Value)| refusal("olmoe-sharded", |f| edit_json(&f.join("model.safetensors.index.json"), edit));
     let outside = index(|v| v["weight_map"]["lm_head.weight"] = json!("../../secret.safetensors"));
-    assert_says(&outside, &["lm_head.weight", "outside the folder"]);
-    assert_says(&index(|v| v["weight_map"]["lm_head.weight"] = json!(7)), &["lm_head.weight", "file name"]);
+    assert_says(&outside, &["lm_head.weight", "not a file of the folder"]);
+    assert_says(&index(|v| v["weight_map"]["lm_head.weight"] = json!(7)), &["lm_head.weight", "is 7, not a file"]);
     assert_says(&index(|v| v["weight_map"] = json!({})), &["weight_map", "empty"]);
     let gone = refusal("olmoe-sharded", |f| {
         fs::remove_file(f.join("model-00002-of-00003.safetensors")).expect("removed");

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use common::{embedded, fixtures, ids, micro, plain, run};
 use mobile_engine::{
-    Bits, Compute, Engine, Error, Event, ExpertCache, ExpertMemory, LoadOptions, Mobile, Policy, Prefetch, Prefill,
-    Pressure, PressureWatch, Replacement, Request, Token, arrange, is_arranged,
+    Bits, Compute, Engine, Error, Event, ExpertCache, ExpertMemory, FileError, LoadOptions, Mobile, Policy, Prefetch,
+    Prefill, Pressure, PressureWatch, Replacement, Request, Token, arrange, is_arranged,
 };
 use tempfile::TempDir;
 
@@ -300,7 +300,7 @@ fn deleted_files_do_not_disturb_a_running_engine() {
     std::fs::remove_dir_all(&folder).expect("deleted");
     assert_eq!(exact(&decode(&engine, Policy::Full).0), expected);
     drop(engine);
-    assert!(matches!(load(&folder, |_| {}), Err(Error::Read { .. })));
+    assert!(matches!(load(&folder, |_| {}), Err(Error::File(FileError::Read { .. }))));
 }
 
 #[test]
@@ -314,7 +314,7 @@ fn what_cannot_be_streamed_is_refused_with_a_way_out() {
     let error = load(&folder, |o| o.compute = Some(Compute::Bf16)).expect_err("refused").to_string();
     assert!(error.contains("arranged for F32"), "{error}");
     std::fs::remove_file(expert_files(&folder).remove(0)).expect("deleted");
-    assert!(matches!(load(&folder, |_| {}), Err(Error::Read { .. })));
+    assert!(matches!(load(&folder, |_| {}), Err(Error::File(FileError::Read { .. }))));
 }
 
 #[test]
@@ -372,6 +372,9 @@ fn an_interrupted_arrangement_goes_on_and_one_with_other_settings_begins_anew() 
     arrange(source.path(), &other, Compute::F32, bits, |_, _| {}).expect("arranged");
     let engine = with_memory(&other, ExpertMemory::Share(0.5));
     assert_eq!(engine.info().bits, Some(4));
-    assert!(matches!(arrange(source.path(), &other, Compute::F32, bits, |_, _| {}), Err(Error::Write { .. })));
+    assert!(matches!(
+        arrange(source.path(), &other, Compute::F32, bits, |_, _| {}),
+        Err(Error::File(FileError::Write { .. }))
+    ));
     assert!(arrange(&other, &home.path().join("third"), Compute::F32, None, |_, _| {}).is_err());
 }

@@ -55,6 +55,24 @@ pub struct Source {
     pub quantize: Option<Bits>,
 }
 
+impl Source {
+    fn compute(&self) -> Result<Compute, PlaceError> {
+        match self.compute {
+            Some(compute) => Ok(compute),
+            None => Ok(Compute::for_device(ComputeDevice::detect()?)),
+        }
+    }
+
+    /// As the library writes it.
+    fn quantization(&self) -> Option<Quantization> {
+        self.quantize.map(|b| Quantization { bits: b.bits as u64, group_size: b.group_size as u64 })
+    }
+
+    fn shape(&self) -> mobile_models::Result<Shape> {
+        Shape::open(&self.folder.join("config.json"))
+    }
+}
+
 /// A checkpoint as it is to be loaded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Placed {
@@ -118,32 +136,27 @@ pub fn place(
     choice: MemoryChoice,
     tell: &mut dyn FnMut(Placing),
 ) -> Result<Placed, PlaceError> {
-    let Source { folder, compute, quantize } = source;
     let memory = match choice {
         MemoryChoice::Exactly(memory) => memory,
-        MemoryChoice::Auto => automatic(&folder, quantize, tell),
+        MemoryChoice::Auto => automatic(&source, tell),
     };
-    if matches!(memory, ExpertMemory::All) || is_arranged(&folder) {
-        return Ok(Placed { folder, memory });
+    if matches!(memory, ExpertMemory::All) || is_arranged(&source.folder) {
+        return Ok(Placed { folder: source.folder, memory });
     }
-    let compute = match compute {
-        Some(compute) => compute,
-        None => Compute::for_device(ComputeDevice::detect()?),
-    };
-    let bits = quantize.map_or_else(|| "as-stored".to_owned(), |b| format!("{}-bits-{}", b.bits, b.group_size));
-    let variant = format!("{compute:?}-{bits}").to_lowercase();
-    let target = library.streamed_folder(&folder, &variant)?;
+    let bits = source.quantize.map_or_else(|| "as-stored".to_owned(), |b| format!("{}-bits-{}", b.bits, b.group_size));
+    let variant = format!("{:?}-{bits}", source.compute()?).to_lowercase();
+    let target = library.streamed_folder(&source.folder, &variant)?;
     if !is_arranged(&target) {
-        arrange(&folder, &target, compute, quantize, &mut |done, total| tell(Placing::Arranging { done, total }))?;
+        arrange(&source, &target, &mut |done, total| tell(Placing::Arranging { done, total }))?;
     }
     Ok(Placed { folder: target, memory })
 }
 
-/// As [`memory_within`], for the checkpoint in `folder`. One that cannot be assessed goes to the engine as it is, whose
-/// error says more.
-fn automatic(folder: &Path, quantize: Option<Bits>, tell: &mut dyn FnMut(Placing)) -> ExpertMemory {
-    let Ok(shape) = Shape::open(&folder.join("config.json")) else { return ExpertMemory::All };
-    let usage = Use { quantize: quantize.map(quantization), ..Use::default() };
+/// As [`memory_within`], for one checkpoint. One that cannot be assessed goes to the engine as it is, whose error says
+/// more.
+fn automatic(source: &Source, tell: &mut dyn FnMut(Placing)) -> ExpertMemory {
+    let Ok(shape) = source.shape() else { return ExpertMemory::All };
+    let usage = Use { quantize: source.quantization(), ..Use::default() };
     let free = available_memory();
     let (memory, experts) = memory_within(&shape, &usage, free);
     if let ExpertMemory::Bytes(memory) = memory {
@@ -167,18 +180,12 @@ fn memory_within(shape: &Shape, usage: &Use, free: u64) -> (ExpertMemory, u64) {
 ///
 /// # Errors
 /// [`PlaceError`]; [`PlaceError::NoSpace`] before anything is written, or when others fill the disk meanwhile.
-pub fn arrange(
-    source: &Path,
-    target: &Path,
-    compute: Compute,
-    quantize: Option<Bits>,
-    progress: &mut dyn FnMut(usize, usize),
-) -> Result<(), PlaceError> {
+pub fn arrange(source: &Source, target: &Path, progress: &mut dyn FnMut(usize, usize)) -> Result<(), PlaceError> {
+    let compute = source.compute()?;
     let parent = target.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent).map_err(|source| PlaceError::Folder { folder: parent.to_owned(), source })?;
-    if let Ok(shape) = Shape::open(&source.join("config.json")) {
-        let quantize = quantize.map(quantization);
-        let experts = shape.moe_layers() * shape.experts * held_bytes(&shape, quantize, compute);
+    if let Ok(shape) = source.shape() {
+        let experts = shape.moe_layers() * shape.experts * held_bytes(&shape, source.quantization(), compute);
         let wanted = experts + shape.resident_bytes(None);
         let free = free_space(parent)?;
         if wanted > free {
@@ -191,8 +198,10 @@ pub fn arrange(
             )));
         }
     }
-    mobile_engine::arrange(source, target, compute, quantize, progress).map_err(|error| match error {
-        mobile_engine::Error::Write { path, source } if source.kind() == io::ErrorKind::StorageFull => {
+    mobile_engine::arrange(&source.folder, target, compute, source.quantize, progress).map_err(|error| match error {
+        mobile_engine::Error::File(mobile_engine::FileError::Write { path, source })
+            if source.kind() == io::ErrorKind::StorageFull =>
+        {
             PlaceError::NoSpace(format!(
                 "the disk ran full at {} while the experts were arranged for streaming; free some, or set MOBILE_HOME \
                  to a folder on another disk; what is done is kept, and the next run goes on from there",
@@ -201,10 +210,6 @@ pub fn arrange(
         }
         error => error.into(),
     })
-}
-
-fn quantization(bits: Bits) -> Quantization {
-    Quantization { bits: bits.bits as u64, group_size: bits.group_size as u64 }
 }
 
 /// Bytes of one expert in memory, where everything that is not packed has the width it is computed with.

@@ -6,6 +6,8 @@
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use mobile_files::FromFile as _;
+
 use crate::error::{Error, Result};
 use crate::id::ModelId;
 

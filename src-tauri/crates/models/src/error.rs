@@ -1,6 +1,8 @@
 //! What can go wrong between a hub id and a model that is ready, in words a user can act on.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use mobile_files::{FileError, FromFile};
 
 use crate::units::bytes;
 
@@ -11,32 +13,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file or folder could not be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-
-    /// A file or folder could not be written or removed.
-    #[error("cannot write {}: {source}", path.display())]
-    Write {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-
-    /// A JSON file or one of its fields is missing, malformed or out of range.
-    #[error("{}: {what}", path.display())]
-    Config {
-        /// The file.
-        path: PathBuf,
-        /// The field and what is wrong with it.
-        what: String,
-    },
+    /// A file of the checkpoint is missing, malformed or damaged, or cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
 
     /// The model's architecture is none of the supported families. Nothing but its config was fetched.
     #[error("{model}: architecture {found:?} is not supported; supported are {supported}")]
@@ -47,15 +26,6 @@ pub enum Error {
         found: String,
         /// The supported names, separated by commas.
         supported: String,
-    },
-
-    /// A weight file is missing, truncated or malformed.
-    #[error("{}: {what}", path.display())]
-    Weights {
-        /// The weight file, or the folder that lacks it.
-        path: PathBuf,
-        /// What is wrong.
-        what: String,
     },
 
     /// Not of the form `owner/name`.
@@ -201,34 +171,18 @@ pub enum Error {
     Cancelled,
 }
 
+impl FromFile for Error {}
+
 impl Error {
-    pub(crate) fn read(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::Read { path, source }
-    }
-
-    pub(crate) fn write(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::Write { path, source }
-    }
-
-    pub(crate) fn config(path: &Path, what: impl Into<String>) -> Self {
-        Self::Config { path: path.to_owned(), what: what.into() }
-    }
-
-    pub(crate) fn weights(path: &Path, what: impl Into<String>) -> Self {
-        Self::Weights { path: path.to_owned(), what: what.into() }
-    }
-
     /// A word a program can match, the same in every release.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Read { .. } => "read",
-            Self::Write { .. } => "write",
-            Self::Config { .. } => "config",
+            Self::File(FileError::Read { .. }) => "read",
+            Self::File(FileError::Write { .. }) => "write",
+            Self::File(FileError::Config { .. }) => "config",
+            Self::File(FileError::Weights { .. }) => "weights",
             Self::Architecture { .. } => "architecture",
-            Self::Weights { .. } => "weights",
             Self::Id(_) => "id",
             Self::NotHere(_) => "not_here",
             Self::Incomplete { .. } => "incomplete",

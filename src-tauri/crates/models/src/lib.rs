@@ -31,6 +31,7 @@ pub use fit::{Fit, MARGIN, Room, Use, Verdict, assess};
 pub use id::ModelId;
 pub use library::{Arranged, Entry, Import, Library, Origin, Status};
 pub use machine::{Cores, Disk, Gpu, Machine, Mlx, available_memory};
+pub use mobile_files::FileError;
 pub use pull::{CancellationToken, FreeSpace, Preview, Pull, PullEvent, RESERVE};
 pub use shape::{Family, Quantization, Shape};
 pub use units::bytes;

@@ -7,6 +7,7 @@ mod state;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use mobile_files::FromFile as _;
 use serde::Serialize;
 
 use crate::cache::Repository;
@@ -142,17 +143,17 @@ impl Library {
     /// The folder to load for an id of the library or the path of a folder.
     ///
     /// # Errors
-    /// [`Error::Incomplete`] or what is wrong with the folder; [`Error::NotHere`] for neither.
+    /// [`Error::Incomplete`] or what is wrong with the folder; [`Error::NotHere`] or [`Error::Id`] for neither.
     pub fn resolve(&self, model: &str) -> Result<PathBuf> {
         let path = Path::new(model);
         if path.is_dir() {
             inspect(path)?;
             return Ok(path.to_owned());
         }
-        let entry = match self.info(model) {
-            Err(Error::Id(text)) => return Err(Error::NotHere(text)),
-            other => other?,
-        };
+        if model.starts_with(['/', '.', '~']) {
+            return Err(Error::read(path)(std::io::ErrorKind::NotFound.into()));
+        }
+        let entry = self.info(model)?;
         match entry.status {
             Status::Ready { .. } => Ok(entry.path),
             Status::Incomplete { why } => Err(Error::Incomplete { id: entry.id, why }),
@@ -163,7 +164,7 @@ impl Library {
     /// forgotten, not deleted.
     ///
     /// # Errors
-    /// [`Error::NotHere`]; [`Error::Busy`] while it is being downloaded; [`Error::Write`].
+    /// [`Error::NotHere`]; [`Error::Busy`] while it is being downloaded; [`Error::File`].
     pub fn remove(&self, id: &str) -> Result<u64> {
         let mut removed = None;
         State::change(&self.data, |state| {

@@ -4,11 +4,11 @@ mod config;
 
 use std::path::Path;
 
+use mobile_files::{FromFile as _, read_text};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::files::read_text;
 use config::Config;
 
 /// A supported family. The names are those of `architectures` in `config.json`.
@@ -77,7 +77,7 @@ impl Shape {
     /// Reads `config.json` at `path`.
     ///
     /// # Errors
-    /// [`Error::Architecture`] for a family that is not supported, [`Error::Config`] for anything else amiss.
+    /// [`Error::Architecture`] for a family that is not supported, [`Error::File`] for anything else amiss.
     pub fn open(path: &Path) -> Result<Self> {
         Self::parse(&read_text(path)?, path)
     }

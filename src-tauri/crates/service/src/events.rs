@@ -6,10 +6,12 @@ use std::convert::Infallible;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream::{StreamExt as _, unfold};
+use mobile_engine::{Engine, Request};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::answer::{self, Answer, KEEP_ALIVE, Piece, Whole, pieces};
+use crate::app::Shared;
 use crate::error::ApiError;
 
 /// One event of a stream.
@@ -44,8 +46,17 @@ pub(crate) trait Writer: Send + 'static {
     }
 }
 
-/// The response to a request.
-pub(crate) async fn respond<W: Writer>(answers: Vec<Answer>, stream: bool, writer: W) -> Result<Response, ApiError> {
+/// Queues the requests, and writes the response to them.
+pub(crate) async fn respond<W: Writer>(
+    app: &Shared,
+    engine: Engine,
+    requests: Vec<Request>,
+    stream: bool,
+    writer: W,
+) -> Result<Response, ApiError> {
+    let answers = answer::submit(app, &engine, requests)?;
+    // A model that is taken out meanwhile is not to stay for the answer's sake.
+    drop(engine);
     if stream {
         return Ok(streamed(answers, writer));
     }

@@ -13,11 +13,15 @@ use crate::app::Shared;
 use crate::error::ApiError;
 use crate::options::Options;
 
-/// A request's body as JSON: the route's own fields, and those that all answering routes share.
-pub(crate) struct Json<T>(pub(crate) T, pub(crate) Options);
+/// A request's body as JSON: the route's own fields, those that it shares with others of its kind, and those that all
+/// answering routes share.
+pub(crate) struct Json<T: Body>(pub(crate) T, pub(crate) T::Shared, pub(crate) Options);
 
 /// A body that may name OpenAI's fields beyond those that this service knows.
 pub(crate) trait Body: DeserializeOwned {
+    /// The fields that routes of its kind share.
+    type Shared: DeserializeOwned;
+
     /// Looks through the fields before the rest is read; may take some out.
     fn prepare(_fields: &mut serde_json::Map<String, Value>) -> Result<(), ApiError> {
         Ok(())
@@ -85,14 +89,21 @@ fn parse<T: Body>(bytes: &[u8]) -> Result<Json<T>, ApiError> {
     };
     T::prepare(fields)?;
     fields.values_mut().for_each(write_whole_numbers);
-    let (options, others) = read::<Options>(&body)?;
-    if let Value::Object(fields) = &mut body {
-        fields.retain(|name, _| others.contains(name));
-    }
-    match read::<T>(&body)? {
-        (own, unknown) if unknown.is_empty() => Ok(Json(own, options)),
+    let options = take(&mut body)?;
+    let shared = take(&mut body)?;
+    match read(&body)? {
+        (own, unknown) if unknown.is_empty() => Ok(Json(own, shared, options)),
         (_, mut unknown) => Err(ApiError::unknown_parameter(unknown.swap_remove(0))),
     }
+}
+
+/// What `body` says, whose fields are taken out.
+fn take<T: DeserializeOwned>(body: &mut Value) -> Result<T, ApiError> {
+    let (taken, others) = read(body)?;
+    if let Value::Object(fields) = body {
+        fields.retain(|name, _| others.contains(name));
+    }
+    Ok(taken)
 }
 
 /// What `body` says, and the names of the fields that `T` does not have.

@@ -81,6 +81,11 @@ impl Keys {
         Ok(())
     }
 
+    /// Takes these for all that there were.
+    pub fn replace(&self, stored: Vec<StoredKey>) {
+        *self.stored.write().unwrap_or_else(PoisonError::into_inner) = stored;
+    }
+
     /// Makes a key useless from the next request on. False when there is none of that name.
     pub fn revoke(&self, name: &str) -> bool {
         let mut keys = self.stored.write().unwrap_or_else(PoisonError::into_inner);

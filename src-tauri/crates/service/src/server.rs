@@ -29,12 +29,21 @@ use crate::slot::ModelSlot;
 /// How long connections may take to send their last words once their answers have been ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; choose another port, or stop what uses this one",
+        io::ErrorKind::AddrNotAvailable => "; choose an address of this machine",
+        io::ErrorKind::PermissionDenied => "; choose a port from 1024 on",
+        _ => "",
+    }
+}
+
 /// Why the service does not run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
     /// The address is taken or not this machine's.
-    #[error("cannot listen on {address}: {source}; choose another port, or stop what uses this one")]
+    #[error("cannot listen on {address}: {source}{}", advice(source))]
     Bind {
         /// The address.
         address: SocketAddr,

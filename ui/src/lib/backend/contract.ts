@@ -255,6 +255,15 @@ export interface NewKey {
 
 // ---- live ------------------------------------------------------------------------------------
 
+/** How often each expert of each layer was computed with: `[layers, experts]`, row by row. */
+export interface ExpertUse {
+  experts: number;
+  /** In passes with fewer experts. */
+  little: number[];
+  /** In passes with all experts. */
+  big: number[];
+}
+
 export interface LiveSample {
   /** Seconds since the engine started. */
   t: number;
@@ -270,6 +279,8 @@ export interface LiveSample {
   bytesReadPerSecond: number | null;
   memoryBytes: number;
   queue: number;
+  /** Since the last sample; `null` where nothing was computed. */
+  experts: ExpertUse | null;
 }
 
 export interface CalibrationPoint {

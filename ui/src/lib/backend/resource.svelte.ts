@@ -1,3 +1,4 @@
+import { untrack } from 'svelte';
 import { asCommandError } from './backend';
 import type { CommandError } from './contract';
 
@@ -24,7 +25,8 @@ export class Resource<T> {
 
   async refresh(): Promise<void> {
     const round = ++this.#round;
-    if (this.value === null) this.state = 'loading';
+    // An effect that asks must not run again for the answer, and so for ever.
+    if (untrack(() => this.value) === null) this.state = 'loading';
     try {
       const value = await this.#ask();
       if (round === this.#round) this.set(value);

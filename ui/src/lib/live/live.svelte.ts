@@ -1,5 +1,7 @@
 import { asCommandError, type Backend } from '$lib/backend/backend';
-import type { CommandError, LiveSample } from '$lib/backend/contract';
+import type { CommandError, ExpertUse, LiveSample } from '$lib/backend/contract';
+import { whileVisible } from '$lib/ui/visible';
+import { heated } from './heat';
 
 /** One minute of samples is kept. */
 export const windowSeconds = 60;
@@ -7,6 +9,8 @@ export const windowSeconds = 60;
 /** The samples of the last minute; asks for none while nobody can see them. */
 export class Live {
   samples = $state.raw<LiveSample[]>([]);
+  /** How the experts were chosen of late. */
+  heat = $state.raw<ExpertUse | null>(null);
   error = $state.raw<CommandError | null>(null);
   subscribed = $state(false);
   readonly latest = $derived.by(() => this.samples.at(-1) ?? null);
@@ -21,13 +25,10 @@ export class Live {
   }
 
   start(): () => void {
-    const follow = () => (document.hidden ? this.#pause() : this.#resume());
-    document.addEventListener('visibilitychange', follow);
-    follow();
-    return () => {
-      document.removeEventListener('visibilitychange', follow);
-      this.#pause();
-    };
+    return whileVisible(() => {
+      this.#resume();
+      return () => this.#pause();
+    });
   }
 
   #resume = (): void => {
@@ -63,9 +64,20 @@ export class Live {
     // However many arrive between two frames, they are drawn once.
     this.#frame ||= requestAnimationFrame(() => {
       this.#frame = 0;
+      const incoming = this.#incoming.splice(0);
+      this.#warm(incoming);
+      // The tables are added up; a minute of them would be large.
+      const slim = incoming.map((one) => ({ ...one, experts: null }));
       const oldest = sample.t - windowSeconds;
-      this.samples = [...this.samples, ...this.#incoming].filter(({ t }) => t >= oldest);
-      this.#incoming = [];
+      this.samples = [...this.samples, ...slim].filter(({ t }) => t >= oldest);
     });
+  }
+
+  #warm(incoming: LiveSample[]): void {
+    let before = this.latest?.t ?? incoming[0]?.t ?? 0;
+    for (const { t, experts } of incoming) {
+      if (experts) this.heat = heated(this.heat, experts, t - before);
+      before = t;
+    }
   }
 }

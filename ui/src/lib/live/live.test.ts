@@ -25,6 +25,17 @@ describe('the live view', () => {
     stop();
   });
 
+  it('adds up what the experts did and keeps no table with a sample', async () => {
+    const live = new Live(mockShell('streaming'));
+    const stop = live.start();
+    await vi.advanceTimersByTimeAsync(3000);
+    expect(live.heat?.experts).toBe(64);
+    const sum = (table: number[] = []) => table.reduce((all, count) => all + count, 0);
+    expect(sum(live.heat?.little)).toBeGreaterThan(sum(live.heat?.big));
+    expect(live.samples.every(({ experts }) => experts === null)).toBe(true);
+    stop();
+  });
+
   it('asks for nothing while hidden', async () => {
     const shell = mockShell('streaming');
     const next = vi.spyOn(shell.state.live, 'next');

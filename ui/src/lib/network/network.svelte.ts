@@ -2,6 +2,7 @@ import { Action } from '$lib/backend/action.svelte';
 import type { Backend } from '$lib/backend/backend';
 import type { KeyEntry, NetworkStatus, NewKey } from '$lib/backend/contract';
 import { Resource } from '$lib/backend/resource.svelte';
+import { whileVisible } from '$lib/ui/visible';
 
 /** Clients and nodes come and go without being announced. */
 const period = 2000;
@@ -38,11 +39,14 @@ export class Network {
   async start(): Promise<() => void> {
     const stop = await this.#backend.listen('network', (status) => this.status.set(status));
     await Promise.all([this.status.refresh(), this.keys.refresh()]);
-    const timer = setInterval(() => {
-      if (!document.hidden && this.status.value?.lan) void this.status.refresh();
-    }, period);
+    const stopAsking = whileVisible(() => {
+      const timer = setInterval(() => {
+        if (this.status.value?.lan) void this.status.refresh();
+      }, period);
+      return () => clearInterval(timer);
+    });
     return () => {
-      clearInterval(timer);
+      stopAsking();
       stop();
     };
   }

@@ -34,6 +34,7 @@ describe('the network', () => {
     await vi.advanceTimersByTimeAsync(4100);
     expect(asked.mock.calls.length).toBe(before + 2);
     vi.spyOn(document, 'hidden', 'get').mockReturnValue(true);
+    document.dispatchEvent(new Event('visibilitychange'));
     await vi.advanceTimersByTimeAsync(4100);
     expect(asked.mock.calls.length).toBe(before + 2);
     vi.restoreAllMocks();

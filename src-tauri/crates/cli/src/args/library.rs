@@ -52,6 +52,9 @@ pub(crate) struct ImportArgs {
     /// Copy the files into the library instead of using them where they lie.
     #[arg(long)]
     pub(crate) copy: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `mobile rm`.
@@ -59,4 +62,7 @@ pub(crate) struct ImportArgs {
 pub(crate) struct RemoveArgs {
     /// Id of a model in the library.
     pub(crate) id: String,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }

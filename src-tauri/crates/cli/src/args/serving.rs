@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args as ClapArgs, ValueEnum};
+use clap::{ArgAction, Args as ClapArgs, Subcommand, ValueEnum};
 
 use super::{ModelArgs, PolicyArgs};
 
@@ -41,7 +41,8 @@ pub(crate) struct ServeArgs {
     /// Port to listen on; 0 takes any that is free.
     #[arg(long, env = "MOBILE_PORT", default_value_t = mobile_service::DEFAULT_PORT)]
     pub(crate) port: u16,
-    /// A key that clients from the network must show; may be given several times. Clients on this machine need none.
+    /// A key that clients from the network must show, besides those of `mobile keys`; may be given several times.
+    /// Clients on this machine need none.
     #[arg(long = "key", env = "MOBILE_KEY", hide_env_values = true, value_delimiter = ',')]
     pub(crate) keys: Vec<String>,
     /// Let clients from the network in without a key.
@@ -89,6 +90,34 @@ pub(crate) enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// `mobile keys`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct KeysArgs {
+    #[command(subcommand)]
+    pub(crate) command: KeysCommand,
+}
+
+/// What to do with the keys. A running `mobile serve` follows within a second, the app when its keys are looked at.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make a key and print it, this once; only its hash is kept.
+    Create {
+        /// Whose it is.
+        name: String,
+    },
+    /// List the names of the keys.
+    List {
+        /// Print one JSON array, with hashes and times.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Refuse a key from now on.
+    Revoke {
+        /// Whose it is.
+        name: String,
+    },
 }
 
 /// `mobile nodes`.

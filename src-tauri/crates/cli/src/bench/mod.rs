@@ -3,6 +3,8 @@
 mod report;
 mod time;
 
+use std::time::{Duration, Instant};
+
 use indicatif::ProgressBar;
 use mobile_engine::{DEFAULT_GAMMA, Engine, Mobile, Policy};
 use mobile_host::calibration::TEXT;
@@ -23,7 +25,9 @@ const RATE_ROUNDS: u32 = 4;
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     let text = args.text.as_deref().map_or_else(|| Ok(TEXT.to_owned()), read)?;
     interrupt::install()?;
+    let begun = Instant::now();
     let engine = model::load(&args.model)?;
+    let load_seconds = begun.elapsed().as_secs_f64();
     interrupt::measuring();
     let ids = engine.text().encode(&text).map_err(Failure::Request)?;
     if ids.is_empty() {
@@ -34,12 +38,13 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
         tokens: args.tokens,
         runs: args.runs,
         batch: args.batch,
+        load_seconds,
         peak_memory_bytes: 0,
         complete: false,
         rows: Vec::new(),
     };
     let mut bench = Bench { engine: &engine, args, ids: &ids, bar: ProgressBar::new_spinner(), report };
-    bench.bar.enable_steady_tick(std::time::Duration::from_millis(200));
+    bench.bar.enable_steady_tick(Duration::from_millis(200));
     let measured = bench.all();
     bench.bar.finish_and_clear();
     bench.report.complete = matches!(measured, Ok(true));

@@ -16,6 +16,7 @@ pub(super) struct Report<'a> {
     pub(super) tokens: u32,
     pub(super) runs: u32,
     pub(super) batch: u16,
+    pub(super) load_seconds: f64,
     /// Bytes that MLX held at most, loading included.
     pub(super) peak_memory_bytes: usize,
     pub(super) complete: bool,

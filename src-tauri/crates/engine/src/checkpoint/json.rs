@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use mobile_files::{FromFile as _, read_text};
 use serde_json::{Map, Value};
 
-use super::files::read_text;
 use crate::error::{Error, Result};
 
 /// One object of a JSON file.

@@ -51,7 +51,7 @@ impl Loader<'_> {
                 .collect::<Result<Vec<_>>>()?;
             bias = Some(self.evaluated(concatenate(&biases, 0)?)?);
         }
-        Matrix::concatenated(weights, bias)
+        Matrix::concatenated(weights, bias)?.laid_out()
     }
 
     /// One linear layer of shape `[output, input]`.
@@ -59,10 +59,15 @@ impl Loader<'_> {
         self.fused(&[(path.to_owned(), output)], input)
     }
 
-    /// As [`Loader::linear`], never quantized here: a router decides, and costs next to nothing.
-    pub(crate) fn router(&self, path: &str, output: usize, input: usize) -> Result<Matrix> {
-        let weight = self.weight(Source::One(path), &[output, input], false)?;
-        Matrix::concatenated(vec![weight], None)
+    /// A matrix of which rows are looked up, shape `[rows, width]`.
+    pub(crate) fn table(&self, path: &str, rows: usize, width: usize) -> Result<Matrix> {
+        Matrix::concatenated(vec![self.weight(Source::One(path), &[rows, width], true)?], None)
+    }
+
+    /// As [`Loader::fused`], without biases and never quantized here: a router decides, and costs next to nothing.
+    pub(crate) fn router(&self, parts: &[(String, usize)], input: usize) -> Result<Matrix> {
+        let weights = parts.iter().map(|(path, output)| self.weight(Source::One(path), &[*output, input], false));
+        Matrix::concatenated(weights.collect::<Result<_>>()?, None)?.laid_out()
     }
 
     /// Experts of the MoE block at the module path `block`: gate and up projections fused, shape

@@ -1,14 +1,12 @@
 //! A folder of weights: config, tensors and how they become arrays.
 
 mod config;
-mod files;
 mod json;
 mod loader;
 mod tensors;
 
 pub use config::Bits;
 pub(crate) use config::Config;
-pub(crate) use files::{open_weights, read_text};
 pub(crate) use json::Fields;
 pub(crate) use loader::Loader;
 pub(crate) use tensors::{Tensors, dims};

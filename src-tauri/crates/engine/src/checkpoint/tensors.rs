@@ -7,10 +7,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use mlx_rs::{Array, Dtype};
-use safetensors::tensor::Metadata;
-use safetensors::{SafeTensorError, SafeTensors};
+use mobile_files::{FromFile as _, Shard};
 
-use super::json::Fields;
 use crate::error::{Error, Result};
 
 /// Every tensor of a folder, by name, with its place on disk.
@@ -42,23 +40,26 @@ impl Tensors {
     /// `model.safetensors.index.json` names.
     pub(crate) fn open(folder: &Path) -> Result<Self> {
         let mut tensors = Self { folder: folder.to_owned(), files: Vec::new(), places: HashMap::new() };
-        for name in shard_names(folder)? {
+        for name in mobile_files::shards(folder)? {
             tensors.add_file(&folder.join(name))?;
         }
         Ok(tensors)
     }
 
     fn add_file(&mut self, path: &Path) -> Result<()> {
-        let (file, metadata, data_start) = open_shard(path)?;
+        let Shard { file, metadata, data, .. } = Shard::open(path)?;
         let index = self.files.len();
         for (name, info) in metadata.tensors() {
+            if info.shape.iter().any(|&n| n > i32::MAX as usize) {
+                return Err(Error::weights(path, format!("tensor {name:?} has an impossible shape {:?}", info.shape)));
+            }
             let place = Place {
                 file: index,
                 dtype: dtype_of(info.dtype).ok_or_else(|| {
                     Error::weights(path, format!("tensor {name:?} has unsupported type {:?}", info.dtype))
                 })?,
                 shape: info.shape.clone(),
-                offset: data_start + info.data_offsets.0 as u64,
+                offset: data + info.data_offsets.0 as u64,
                 bytes: info.data_offsets.1 - info.data_offsets.0,
             };
             if self.places.insert(name.clone(), place).is_some() {
@@ -160,56 +161,6 @@ fn array_from_bytes(data: &[u8], shape: &[usize], dtype: Dtype) -> Array {
     // SAFETY: MLX copies shape-product × item-size bytes, which is `data.len()`: the header's offsets were
     // checked against shape and dtype when the file was opened.
     unsafe { Array::from_raw_data(data.as_ptr().cast(), &dims(shape), dtype) }
-}
-
-/// File names of the shards, from the index where there is one.
-fn shard_names(folder: &Path) -> Result<Vec<String>> {
-    let index_path = folder.join("model.safetensors.index.json");
-    let Some(index) = Fields::open_if_present(&index_path)? else {
-        return Ok(vec!["model.safetensors".to_owned()]);
-    };
-    let map = index.object("weight_map")?.ok_or_else(|| index.error("field \"weight_map\" is missing"))?;
-    let mut names = std::collections::BTreeSet::new();
-    for (tensor, file) in map.iter() {
-        let name = file.as_str().ok_or_else(|| index.error(format!("weight_map[{tensor:?}] must be a file name")))?;
-        if name.contains(['/', '\\']) || name.starts_with('.') {
-            return Err(index.error(format!("weight_map[{tensor:?}] names {name:?}, which is outside the folder")));
-        }
-        names.insert(name.to_owned());
-    }
-    if names.is_empty() {
-        return Err(index.error("field \"weight_map\" is empty"));
-    }
-    Ok(names.into_iter().collect())
-}
-
-/// Opens a safetensors file and checks its header, offsets and size; gives the place where the data starts.
-fn open_shard(path: &Path) -> Result<(File, Metadata, u64)> {
-    let file = super::open_weights(path)?;
-    let map = map_header(&file).map_err(Error::read(path))?;
-    let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| {
-        let what = match e {
-            SafeTensorError::MetadataIncompleteBuffer | SafeTensorError::InvalidHeaderLength => format!(
-                "truncated: the file has {} bytes and its header promises another size; fetch it again",
-                map.len()
-            ),
-            other => format!("not a valid safetensors file: {other}"),
-        };
-        Error::weights(path, what)
-    })?;
-    for (name, info) in metadata.tensors() {
-        if info.shape.iter().any(|&n| n > i32::MAX as usize) {
-            return Err(Error::weights(path, format!("tensor {name:?} has an impossible shape {:?}", info.shape)));
-        }
-    }
-    Ok((file, metadata, 8 + header as u64))
-}
-
-#[allow(unsafe_code)]
-fn map_header(file: &File) -> std::io::Result<memmap2::Mmap> {
-    // SAFETY: the map is read only while the header is parsed, never kept; weights are read with `pread`, so a file
-    // that changes later gives an error, not a fault.
-    unsafe { memmap2::Mmap::map(file) }
 }
 
 fn dtype_of(dtype: safetensors::Dtype) -> Option<Dtype> {

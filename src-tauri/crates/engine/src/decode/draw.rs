@@ -8,6 +8,7 @@ use mlx_rs::transforms::{async_eval, eval};
 use super::request::Logprob;
 use super::sequence::Sequence;
 use crate::error::Result;
+use crate::model::{Output, Routed};
 use crate::sampling::{confidence, greedy, key};
 
 /// One row's result.
@@ -30,26 +31,29 @@ pub(crate) struct Drawing {
     pub(crate) tokens: Array,
     /// int32 of shape `[rows]`, under [`crate::policy::Choice::Mass`].
     kept: Option<Array>,
+    /// The experts of each row, where somebody watches; computed once the drawing has been read.
+    pub(crate) routed: Option<Routed>,
 }
 
 impl Drawing {
-    /// Begins to draw a token for each row of `logits`, `[rows, vocab]` float32. `ahead`: tokens of each row that are
-    /// not known yet.
-    pub(crate) fn begin(logits: Array, rows: &[&Sequence], kept: Option<Array>, ahead: usize) -> Result<Self> {
+    /// Begins to draw a token for each row of a pass that gives logits. `ahead`: tokens of each row that are not known
+    /// yet.
+    pub(crate) fn begin(output: Output, rows: &[&Sequence], ahead: usize) -> Result<Self> {
+        let Output { logits: Some(logits), kept, routed } = output else { unreachable!("logits were asked for") };
         let confidence = confidence(&logits)?;
         let best = greedy(&logits)?;
         if rows.iter().any(|s| s.guide().is_some()) {
             // The masks are made while the pass runs.
-            async_eval([&confidence, &best].into_iter().chain(&kept))?;
+            async_eval([&confidence, &best].into_iter().chain(beside(&kept, &routed)))?;
         }
         let tokens = tokens(&logits, &best, rows, ahead)?;
-        async_eval([&confidence, &best, &tokens].into_iter().chain(&kept))?;
-        Ok(Self { logits, confidence, best, tokens, kept })
+        async_eval([&confidence, &best, &tokens].into_iter().chain(beside(&kept, &routed)))?;
+        Ok(Self { logits, confidence, best, tokens, kept, routed })
     }
 
     /// Waits for the result: a token for each row, and the experts that each row kept.
     pub(crate) fn read(&self, rows: &[&Sequence]) -> Result<(Vec<Drawn>, Option<Vec<i32>>)> {
-        eval([&self.confidence, &self.best, &self.tokens].into_iter().chain(&self.kept))?;
+        eval([&self.confidence, &self.best, &self.tokens].into_iter().chain(beside(&self.kept, &self.routed)))?;
         let (confidence, best) = (self.confidence.try_as_slice::<f32>()?, self.best.try_as_slice::<u32>()?);
         let tokens = self.tokens.try_as_slice::<u32>()?;
         let read = |(row, sequence): (usize, &&Sequence)| {
@@ -67,6 +71,11 @@ impl Drawing {
         let kept = self.kept.as_ref().map(Array::try_as_slice::<i32>).transpose()?.map(<[i32]>::to_vec);
         Ok((drawn, kept))
     }
+}
+
+/// What is read in the same evaluation as the tokens.
+fn beside<'a>(kept: &'a Option<Array>, routed: &'a Option<Routed>) -> impl Iterator<Item = &'a Array> {
+    kept.iter().chain(routed.as_ref().map(|routed| &routed.ids))
 }
 
 /// uint32 of shape `[rows]`.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mlx_rs::Array;
+use mobile_files::FromFile as _;
 use serde::{Deserialize, Serialize};
 
 use super::layout::{BEGUN, Header, Part, Parts, Stored, write_layer};
@@ -64,7 +65,7 @@ pub struct Arranged {
 /// next one. The source is not needed afterwards.
 ///
 /// # Errors
-/// What is wrong with the checkpoint; [`Error::Write`].
+/// What is wrong with the checkpoint; [`Error::File`] for what is in the way of writing.
 pub fn arrange(
     source: &Path,
     target: &Path,

@@ -17,6 +17,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use mlx_rs::Dtype;
+use mobile_files::FromFile as _;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
@@ -145,7 +146,7 @@ pub(crate) struct LayerFile {
 impl LayerFile {
     /// Opens and checks the file of `layer`. Without `page_cache` the system is told to keep nothing of what is read.
     pub(crate) fn open(path: PathBuf, layer: usize, page_cache: bool) -> Result<Self> {
-        let file = crate::checkpoint::open_weights(&path)?;
+        let file = mobile_files::open(&path)?;
         let length = file.metadata().map_err(Error::read(&path))?.len();
         let (header, start) = read_header(&file, &path)?;
         let wanted = start + header.record_bytes() * header.experts() as u64;

@@ -60,12 +60,18 @@ impl Experts {
         Ok(Self::Streamed(Box::new(Streamed::new(source, pool, experts, store.streaming.clone()))))
     }
 
-    /// The weighted sum of the chosen experts: `x` of shape `[rows, hidden]` to the same. Streamed experts fetch the
-    /// next layer's meanwhile, as far as they can be guessed.
-    pub(crate) fn forward(&self, x: &Array, routing: &Routing, guess: Option<&Guess<'_>>) -> Result<Array> {
+    /// The weighted sum of the chosen experts, added to `onto`: `x` and `onto` of shape `[rows, hidden]` to the same.
+    /// Streamed experts fetch the next layer's meanwhile, as far as they can be guessed.
+    pub(crate) fn forward(
+        &self,
+        x: &Array,
+        onto: &Array,
+        routing: &Routing,
+        guess: Option<&Guess<'_>>,
+    ) -> Result<Array> {
         match self {
-            Self::Resident(experts) => experts.forward(x, routing),
-            Self::Streamed(experts) => experts.forward(x, routing, guess),
+            Self::Resident(experts) => experts.forward(x, onto, routing),
+            Self::Streamed(experts) => experts.forward(x, onto, routing, guess),
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use mlx_rs::Array;
 use mlx_rs::ops::indexing::take_axis;
 use mlx_rs::ops::zeros_dtype;
+use mobile_files::FromFile as _;
 
 use super::layout::{Header, Part, Parts, Source};
 use super::products::Products;
@@ -60,7 +61,7 @@ impl Pool {
             parts.push((start, array.nbytes() / slots));
         }
         let [gate_up, down] = matrices.map(|(arrays, bits)| Matrix::of_arrays(arrays, bits));
-        Ok(Self { products: Products { gate_up: gate_up?, down: down? }, parts, slots })
+        Ok(Self { products: Products::new(gate_up?, down?), parts, slots })
     }
 
     /// Reads every expert into the slot of its number.

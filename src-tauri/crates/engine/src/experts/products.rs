@@ -1,8 +1,8 @@
 //! The products of chosen experts, over a stack of experts in memory.
 
 use mlx_rs::Array;
-use mlx_rs::ops::indexing::take_axis;
-use mlx_rs::ops::{argsort, floor_divide};
+use mlx_rs::ops::indexing::{IndexOp as _, take_axis};
+use mlx_rs::ops::{addmm, argsort, floor_divide};
 
 use crate::error::Result;
 use crate::model::{Matrix, swiglu};
@@ -15,20 +15,28 @@ pub(super) const SORT_FROM: i32 = 64;
 pub(super) struct Products {
     pub(super) gate_up: Matrix,
     pub(super) down: Matrix,
+    /// uint32, 0 to [`SORT_FROM`].
+    count: Array,
 }
 
 impl Products {
-    /// Weighted sums over the chosen: `x` of shape `[rows, hidden]`, `experts` (uint32 places in the stack) and
-    /// `weights` of shape `[rows, k]` give `[rows, hidden]`.
-    pub(super) fn forward(&self, x: &Array, experts: &Array, weights: &Array) -> Result<Array> {
+    pub(super) fn new(gate_up: Matrix, down: Matrix) -> Self {
+        Self { gate_up, down, count: Array::from_iter(0..SORT_FROM as u32, &[SORT_FROM]) }
+    }
+
+    /// Weighted sums over the chosen, added to `onto`: `x` and `onto` of shape `[rows, hidden]`, `experts` (uint32
+    /// places in the stack) and `weights` of shape `[rows, k]` give `[rows, hidden]`.
+    pub(super) fn forward(&self, x: &Array, onto: &Array, experts: &Array, weights: &Array) -> Result<Array> {
         let (rows, k) = (x.dim(0), experts.dim(1));
         let outputs = if rows * k >= SORT_FROM {
             self.sorted(x, experts, k)?
         } else {
+            let numbered = |by: i32| self.count.index(..rows * by).reshape(&[rows, by]);
             let x = x.expand_dims_axes(&[1, 2])?;
-            self.of(&x, experts, false)?.squeeze_axes(&[2])?
+            let hidden = swiglu(&self.gate_up.gather(&x, Some(&numbered(1)?), experts, false)?)?;
+            self.down.gather(&hidden, Some(&numbered(k)?), experts, false)?.squeeze_axes(&[2])?
         };
-        weighted(&outputs, weights)
+        weighted(&outputs, weights, onto)
     }
 
     /// As one product per (row, expert), in the order of the experts; gives `[rows, k, hidden]`.
@@ -41,10 +49,10 @@ impl Products {
         Ok(take_axis(outputs, argsort(&order)?, 0)?.reshape(&[rows, k, -1])?)
     }
 
-    /// `x` of shape `[.., 1, hidden]` through the experts that broadcast over its leading axes. `sorted`: they ascend.
+    /// `x` of shape `[n, 1, hidden]`, each row through its expert, to the same. `sorted`: the experts ascend.
     pub(super) fn of(&self, x: &Array, experts: &Array, sorted: bool) -> Result<Array> {
-        let hidden = swiglu(&self.gate_up.gather(x, experts, sorted)?)?;
-        self.down.gather(&hidden, experts, sorted)
+        let hidden = swiglu(&self.gate_up.gather(x, None, experts, sorted)?)?;
+        self.down.gather(&hidden, None, experts, sorted)
     }
 
     pub(super) fn experts(&self) -> usize {
@@ -65,7 +73,8 @@ pub(super) fn rows_of(x: &Array, indices: &Array) -> Result<Array> {
     Ok(take_axis(x.reshape(&[x.dim(0), 1, -1])?, indices, 0)?)
 }
 
-/// `[rows, k, hidden]` summed by `weights` of shape `[rows, k]`, in one product.
-pub(super) fn weighted(outputs: &Array, weights: &Array) -> Result<Array> {
-    Ok(weights.expand_dims(1)?.matmul(outputs)?.squeeze_axes(&[1])?)
+/// `[rows, k, hidden]` summed by `weights` of shape `[rows, k]` and added to `onto`, `[rows, hidden]`, in one product.
+pub(super) fn weighted(outputs: &Array, weights: &Array, onto: &Array) -> Result<Array> {
+    let sums = addmm(onto.expand_dims(1)?, weights.expand_dims(1)?, outputs, None, None)?;
+    Ok(sums.squeeze_axes(&[1])?)
 }

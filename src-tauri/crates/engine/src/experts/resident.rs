@@ -16,7 +16,7 @@ pub(crate) struct Resident(Products);
 impl Resident {
     pub(crate) fn load(loader: &Loader<'_>, spec: &MoeSpec, block: &str) -> Result<Self> {
         let [gate_up, down] = loader.experts(spec, block, None)?;
-        Ok(Self(Products { gate_up, down }))
+        Ok(Self(Products::new(gate_up, down)))
     }
 
     /// From a pool in which every expert lies in the slot of its number.
@@ -24,8 +24,8 @@ impl Resident {
         Self(pool.into_products())
     }
 
-    pub(crate) fn forward(&self, x: &Array, routing: &Routing) -> Result<Array> {
-        self.0.forward(x, &routing.experts, &routing.weights)
+    pub(crate) fn forward(&self, x: &Array, onto: &Array, routing: &Routing) -> Result<Array> {
+        self.0.forward(x, onto, &routing.experts, &routing.weights)
     }
 
     pub(crate) fn experts(&self) -> usize {

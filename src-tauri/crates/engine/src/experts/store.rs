@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mobile_files::FromFile as _;
 use serde::{Deserialize, Serialize};
 
 use super::arrange::{self, Index};

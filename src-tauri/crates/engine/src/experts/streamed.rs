@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use mlx_rs::Array;
 use mlx_rs::transforms::eval;
+use mobile_files::FromFile as _;
 
 use super::layout::Source;
 use super::pool::Pool;
@@ -94,7 +95,13 @@ impl Streamed {
     }
 
     /// As [`super::Experts::forward`].
-    pub(crate) fn forward(&self, x: &Array, routing: &Routing, guess: Option<&Guess<'_>>) -> Result<Array> {
+    pub(crate) fn forward(
+        &self,
+        x: &Array,
+        onto: &Array,
+        routing: &Routing,
+        guess: Option<&Guess<'_>>,
+    ) -> Result<Array> {
         let (rows, k) = (x.dim(0) as usize, routing.experts.dim(1) as usize);
         let chosen = self.read_back(routing, guess.map(|g| &g.experts), rows, k)?;
         let mut state = self.state.borrow_mut();
@@ -108,7 +115,7 @@ impl Streamed {
         if coming.is_empty() && missing.is_empty() {
             look_ahead(guess)?;
             let slots = ids(chosen.iter().map(|&e| state.slots.find(e)), &[rows as i32, k as i32])?;
-            return self.products()?.forward(x, &slots, &routing.weights);
+            return self.products()?.forward(x, onto, &slots, &routing.weights);
         }
         let mut waves = Waves::new(self.products()?, x, &chosen, k);
         let mut todo: VecDeque<usize> = missing.into();
@@ -140,7 +147,7 @@ impl Streamed {
             let kept = slots_of(&state.slots, &coming);
             coming = self.fetch(&mut state.slots, &mut todo, &kept);
         }
-        waves.collect(rows, k, &routing.weights)
+        waves.collect(onto, k, &routing.weights)
     }
 
     /// The experts chosen, row by row. Notes what a fallback would need, and computes `guess` along.

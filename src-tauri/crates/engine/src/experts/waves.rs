@@ -66,8 +66,8 @@ impl<'a> Waves<'a> {
         self.finish_first(self.outputs.len())
     }
 
-    /// The weighted sums, `[rows, hidden]`.
-    pub(super) fn collect(self, rows: usize, k: usize, weights: &Array) -> Result<Array> {
+    /// The weighted sums, added to `onto` of shape `[rows, hidden]`.
+    pub(super) fn collect(self, onto: &Array, k: usize, weights: &Array) -> Result<Array> {
         let outputs = concatenate(&self.outputs, 0)?;
         let mut place_of = vec![0_u32; self.order.len()];
         for (at, &place) in self.order.iter().enumerate() {
@@ -75,6 +75,6 @@ impl<'a> Waves<'a> {
         }
         let back = Array::from_slice(&place_of, &[place_of.len() as i32]);
         let outputs = take_axis(outputs.squeeze_axes(&[1])?, back, 0)?;
-        weighted(&outputs.reshape(&[rows as i32, k as i32, -1])?, weights)
+        weighted(&outputs.reshape(&[onto.dim(0), k as i32, -1])?, weights, onto)
     }
 }

@@ -1,12 +1,13 @@
 //! Grouped-query attention with RoPE, over sequences that share one pass.
 
-use mlx_rs::fast::{ScaledDotProductAttentionMask as Mask, rms_norm, rope, rope_dynamic, scaled_dot_product_attention};
+use mlx_rs::fast::{ScaledDotProductAttentionMask as Mask, rms_norm, scaled_dot_product_attention};
 use mlx_rs::ops::indexing::IndexOp as _;
 use mlx_rs::ops::{arange, clip, concatenate, stack};
 use mlx_rs::{Array, Dtype};
 
 use super::Matrix;
 use super::batch::{Batch, Segment};
+use super::rope::Turns;
 use crate::checkpoint::{Config, Loader};
 use crate::error::Result;
 use crate::families::{AttentionSpec, Spec};
@@ -14,6 +15,7 @@ use crate::families::{AttentionSpec, Spec};
 /// One layer's attention.
 #[derive(Debug)]
 pub(crate) struct Attention {
+    layer: usize,
     qkv: Matrix,
     out: Matrix,
     norms: Option<Norms>,
@@ -23,9 +25,6 @@ pub(crate) struct Attention {
     kv_heads: i32,
     head_dim: i32,
     norm_eps: f32,
-    rope_theta: f32,
-    /// Positions are multiplied by this.
-    rope_scale: f32,
 }
 
 /// Norms over all of q and all of k.
@@ -67,7 +66,7 @@ impl Norms {
 
 impl Attention {
     pub(crate) fn load(loader: &Loader<'_>, spec: &Spec, layer: usize) -> Result<Self> {
-        let Config { hidden, heads, kv_heads, head_dim, norm_eps, rope, .. } = *loader.config;
+        let Config { hidden, heads, kv_heads, head_dim, norm_eps, .. } = *loader.config;
         let AttentionSpec { qk_norm, clip, windows } = &spec.attention;
         let path = |part: &str| format!("model.layers.{layer}.self_attn.{part}");
         let (q, kv) = (heads * head_dim, kv_heads * head_dim);
@@ -78,6 +77,7 @@ impl Attention {
             None
         };
         Ok(Self {
+            layer,
             qkv: loader.fused(&qkv, hidden)?,
             out: loader.linear(&path("o_proj"), hidden, q)?,
             norms,
@@ -87,13 +87,11 @@ impl Attention {
             kv_heads: kv_heads as i32,
             head_dim: head_dim as i32,
             norm_eps,
-            rope_theta: spec.rope_theta,
-            rope_scale: rope.scale,
         })
     }
 
     /// `x` of shape `[rows, hidden]` to the same; writes the rows' keys and values into the sequences' caches.
-    pub(crate) fn forward(&self, x: &Array, layer: usize, batch: &mut Batch<'_>) -> Result<Array> {
+    pub(crate) fn forward(&self, x: &Array, batch: &mut Batch<'_>, turns: &Turns<'_>) -> Result<Array> {
         let rows = x.dim(0);
         let (qkv, v_from) = (self.qkv.forward(x)?, (self.heads + self.kv_heads) * self.head_dim);
         // q and k stay one array as long as they are treated alike. They are cut by slices: to MLX's RoPE on CUDA (up to
@@ -111,16 +109,16 @@ impl Attention {
         let mut mixed = Vec::with_capacity(batch.segments.len());
         if batch.is_single_tokens() && batch.segments.len() > 1 {
             // One position a row: RoPE turns all of them at once, each by its own position.
-            let (qk, v) = (self.rotate_rows(&qk, batch)?, v.expand_dims(2)?);
+            let (qk, v) = (turns.rows(&qk, batch)?, v.expand_dims(2)?);
             for segment in &mut batch.segments {
                 let (qk, v) = (qk.index(segment.rows()), v.index(segment.rows()));
-                mixed.push(self.attend(layer, segment, &qk, &v)?);
+                mixed.push(self.attend(segment, &qk, &v)?);
             }
         } else {
             for segment in &mut batch.segments {
                 let to_heads = |a: &Array| a.index(segment.rows()).transpose_axes(&[1, 0, 2])?.expand_dims(0);
-                let (qk, v) = (self.rotate(&to_heads(&qk)?, segment.cache.len() as i32)?, to_heads(&v)?);
-                mixed.push(self.attend(layer, segment, &qk, &v)?);
+                let (qk, v) = (turns.segment(&to_heads(&qk)?, segment)?, to_heads(&v)?);
+                mixed.push(self.attend(segment, &qk, &v)?);
             }
         }
         let joined = if let [only] = mixed.as_slice() { only.clone() } else { concatenate(&mixed, 0)? };
@@ -129,12 +127,12 @@ impl Attention {
 
     /// One segment: heads of q and then of k, `[1, heads + kv_heads, n, head_dim]`, and of v to rows of shape
     /// `[n, heads * head_dim]`.
-    fn attend(&self, layer: usize, segment: &mut Segment<'_>, qk: &Array, v: &Array) -> Result<Array> {
+    fn attend(&self, segment: &mut Segment<'_>, qk: &Array, v: &Array) -> Result<Array> {
         let (offset, n) = (segment.cache.len(), qk.dim(2));
         let (q, k) = (&qk.index((.., 0..self.heads)), &qk.index((.., self.heads..)));
         // The first position that any of these queries may see.
         let from = self.window.map_or(0, |w| (offset + 1).saturating_sub(w));
-        let (keys, values) = segment.cache.update(layer, k, v, from)?;
+        let (keys, values) = segment.cache.update(self.layer, k, v, from)?;
         let scale = (self.head_dim as f32).powf(-0.5);
         let attended = match self.window {
             _ if n == 1 => scaled_dot_product_attention(q, keys, values, scale, None, None)?,
@@ -145,18 +143,6 @@ impl Attention {
             _ => scaled_dot_product_attention(q, keys, values, scale, Mask::Causal, None)?,
         };
         Ok(attended.transpose_axes(&[0, 2, 1, 3])?.reshape(&[n, self.heads * self.head_dim])?)
-    }
-
-    /// RoPE of shape `[1, heads, n, head_dim]`, the halves of a head paired, from position `offset` on.
-    fn rotate(&self, x: &Array, offset: i32) -> Result<Array> {
-        Ok(rope(x, self.head_dim, false, self.rope_theta, self.rope_scale, offset, None)?)
-    }
-
-    /// RoPE of shape `[rows, heads, head_dim]`, each row at its own position; gives `[rows, heads, 1, head_dim]`.
-    fn rotate_rows(&self, x: &Array, batch: &Batch<'_>) -> Result<Array> {
-        let positions = batch.positions();
-        let x = x.expand_dims(2)?;
-        Ok(rope_dynamic(x, self.head_dim, false, self.rope_theta, self.rope_scale, positions, None)?)
     }
 
     pub(crate) fn bytes(&self) -> usize {

@@ -26,6 +26,8 @@ pub(crate) struct Batch<'a> {
     /// Token ids, uint32 of shape `[rows]`.
     pub(crate) tokens: Array,
     pub(crate) segments: Vec<Segment<'a>>,
+    /// Whether the pass is to tell which experts it was computed with.
+    pub(crate) watched: bool,
 }
 
 impl<'a> Batch<'a> {
@@ -37,13 +39,13 @@ impl<'a> Batch<'a> {
             segments.push(Segment { start: ids.len() as i32, tokens: tokens.len() as i32, cache });
             ids.extend_from_slice(tokens);
         }
-        Self { tokens: Array::from_slice(&ids, &[ids.len() as i32]), segments }
+        Self { tokens: Array::from_slice(&ids, &[ids.len() as i32]), segments, watched: false }
     }
 
     /// One token per sequence, uint32 of shape `[sequences]`, perhaps not computed yet.
     pub(crate) fn of_tokens(tokens: Array, caches: impl IntoIterator<Item = &'a mut KvCache>) -> Self {
         let segment = |(row, cache)| Segment { start: row as i32, tokens: 1, cache };
-        Self { tokens, segments: caches.into_iter().enumerate().map(segment).collect() }
+        Self { tokens, segments: caches.into_iter().enumerate().map(segment).collect(), watched: false }
     }
 
     pub(crate) fn is_single_tokens(&self) -> bool {
@@ -54,6 +56,11 @@ impl<'a> Batch<'a> {
     pub(crate) fn positions(&self) -> Array {
         let offsets: Vec<i32> = self.segments.iter().map(|s| s.cache.len() as i32).collect();
         Array::from_slice(&offsets, &[offsets.len() as i32])
+    }
+
+    /// Position of each row's token.
+    pub(crate) fn row_positions(&self) -> impl Iterator<Item = usize> {
+        self.segments.iter().flat_map(|s| s.cache.len()..s.cache.len() + s.tokens.unsigned_abs() as usize)
     }
 
     /// Row of each segment's last token.

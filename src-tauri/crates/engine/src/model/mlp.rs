@@ -9,7 +9,7 @@ use mlx_rs::transforms::compile::compile;
 
 use super::Matrix;
 use crate::checkpoint::Loader;
-use crate::device::ComputeDevice;
+use crate::device::on_cpu;
 use crate::error::Result;
 
 /// A dense feed-forward block.
@@ -29,9 +29,16 @@ impl Mlp {
         })
     }
 
-    /// `x` of shape `[rows, hidden]` to the same.
-    pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
-        self.down.forward(&swiglu(&self.gate_up.forward(x)?)?)
+    /// What becomes of `x`, added to `onto`: both of shape `[rows, hidden]`, to the same.
+    pub(crate) fn forward(&self, x: &Array, onto: &Array) -> Result<Array> {
+        self.down.forward_onto(&swiglu(&self.gate_up.forward(x)?)?, onto)
+    }
+
+    /// As [`Mlp::forward`], times the sigmoid of `gate`, of shape `[rows, 1]`.
+    pub(crate) fn forward_gated(&self, x: &Array, gate: &Array, onto: &Array) -> Result<Array> {
+        let halves = self.gate_up.forward(x)?.split_equal(2, -1)?;
+        let hidden = GATED.with_borrow_mut(|activation| activation((&halves[0], &halves[1], gate)))?;
+        self.down.forward_onto(&hidden, onto)
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -45,17 +52,24 @@ pub(crate) fn swiglu(gate_up: &Array) -> Result<Array> {
     Ok(ACTIVATION.with_borrow_mut(|activation| activation((&halves[0], &halves[1])))?)
 }
 
-type Activation = Box<dyn for<'a> FnMut((&'a Array, &'a Array)) -> std::result::Result<Array, Exception>>;
+type Computed = std::result::Result<Array, Exception>;
+type Activation = Box<dyn for<'a> FnMut((&'a Array, &'a Array)) -> Computed>;
+type GatedActivation = Box<dyn for<'a> FnMut((&'a Array, &'a Array, &'a Array)) -> Computed>;
 
 thread_local! {
     /// One launch instead of three on a GPU. For a CPU, MLX would call the system's C++ compiler, which need not be
     /// there. MLX keeps what it compiled by thread.
-    static ACTIVATION: RefCell<Activation> = RefCell::new(match ComputeDevice::detect() {
-        Ok(ComputeDevice::Gpu) => Box::new(compile(silu_times, true)),
-        _ => Box::new(silu_times),
-    });
+    static ACTIVATION: RefCell<Activation> =
+        RefCell::new(if on_cpu() { Box::new(silu_times) } else { Box::new(compile(silu_times, true)) });
+    /// The same with the gate of a whole row.
+    static GATED: RefCell<GatedActivation> =
+        RefCell::new(if on_cpu() { Box::new(gated_silu_times) } else { Box::new(compile(gated_silu_times, true)) });
 }
 
-fn silu_times((gate, up): (&Array, &Array)) -> std::result::Result<Array, Exception> {
+fn silu_times((gate, up): (&Array, &Array)) -> Computed {
     gate.multiply(sigmoid(gate)?)?.multiply(up)
+}
+
+fn gated_silu_times((gate, up, row): (&Array, &Array, &Array)) -> Computed {
+    silu_times((gate, up))?.multiply(sigmoid(row)?)
 }

@@ -7,6 +7,8 @@ mod launches;
 mod matrix;
 mod mlp;
 mod moe;
+mod rope;
+mod routed;
 
 use mlx_rs::fast::rms_norm;
 use mlx_rs::ops::indexing::take_axis;
@@ -19,6 +21,9 @@ use mlp::Mlp;
 pub(crate) use mlp::swiglu;
 use moe::Moe;
 pub(crate) use moe::Routing;
+use rope::{Rope, Turns};
+use routed::Told;
+pub(crate) use routed::{NO_EXPERT, Routed};
 
 use crate::checkpoint::{Config, Loader};
 use crate::error::Result;
@@ -33,6 +38,7 @@ use crate::pressure::Pressure;
 pub(crate) struct Model {
     embedding: Matrix,
     layers: Vec<Layer>,
+    rope: Rope,
     norm: Array,
     /// The output matrix; a tied one is the embedding's.
     head: Option<Matrix>,
@@ -71,16 +77,18 @@ pub(crate) enum Logits {
 pub(crate) struct Output {
     /// float32, one row per row asked for; absent under [`Logits::None`].
     pub(crate) logits: Option<Array>,
-    /// Under [`Choice::Mass`], per layer the experts that each row kept, int32 of shape `[rows]`.
-    pub(crate) kept: Vec<Array>,
+    /// Under [`Choice::Mass`], the experts that each row kept in all layers, int32 of shape `[rows]`.
+    pub(crate) kept: Option<Array>,
+    /// The experts of the rows that get logits, where the batch [is watched](Batch::watched).
+    pub(crate) routed: Option<Routed>,
 }
 
 impl Model {
     /// Loads the weights; `progress` is told after each layer how many of how many parts are done.
     pub(crate) fn load(loader: &Loader<'_>, spec: &Spec, progress: &mut dyn FnMut(usize, usize)) -> Result<Self> {
-        let Config { hidden, vocab, layers, .. } = *loader.config;
+        let Config { hidden, vocab, layers, head_dim, rope, .. } = *loader.config;
         let parts = layers + 1;
-        let embedding = loader.linear("model.embed_tokens", vocab, hidden)?;
+        let embedding = loader.table("model.embed_tokens", vocab, hidden)?;
         let head = if loader.config.tied { None } else { Some(loader.linear("lm_head", vocab, hidden)?) };
         progress(1, parts);
         let layers = (0..layers)
@@ -94,6 +102,7 @@ impl Model {
             embedding,
             moe_layers: layers.iter().filter(|l| matches!(l.mlp, Feedforward::Experts(_))).count(),
             layers,
+            rope: Rope::new(head_dim, spec.rope_theta, rope.scale)?,
             norm: loader.vector("model.norm.weight", hidden)?,
             head,
             norm_eps: loader.config.norm_eps,
@@ -103,21 +112,23 @@ impl Model {
 
     /// One pass over all rows, each with the experts of `choice`. The caches count the new positions afterwards.
     pub(crate) fn forward(&self, batch: &mut Batch<'_>, choice: Choice, logits: Logits) -> Result<Output> {
-        let mut kept = Vec::new();
+        let mut told = Told::new(batch.watched && logits == Logits::Last);
+        let turns = self.rope.turns(batch, self.dtype)?;
         let mut x = self.embedding.rows(&batch.tokens)?.as_dtype(self.dtype)?;
         for (n, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x, n, batch, choice, &mut kept, self.layers.get(n + 1))?;
+            x = layer.forward(&x, batch, choice, &turns, &mut told, self.layers.get(n + 1))?;
         }
+        let last = (!batch.is_single_tokens()).then(|| batch.last_rows());
+        let of_last = |x: &Array| -> Result<Array> {
+            let Some(rows) = &last else { return Ok(x.clone()) };
+            Ok(take_axis(x, Array::from_slice(rows, &[rows.len() as i32]), 0)?)
+        };
         let logits = match logits {
             Logits::None => None,
-            Logits::Last if batch.is_single_tokens() => Some(self.head(&x)?),
-            Logits::Last => {
-                let rows = batch.last_rows();
-                Some(self.head(&take_axis(&x, Array::from_slice(&rows, &[rows.len() as i32]), 0)?)?)
-            }
+            Logits::Last => Some(self.head(&of_last(&x)?)?),
         };
         batch.advance();
-        Ok(Output { logits, kept })
+        Ok(Output { logits, kept: told.kept()?, routed: told.routed(of_last)? })
     }
 
     fn head(&self, x: &Array) -> Result<Array> {
@@ -203,23 +214,22 @@ impl Layer {
     fn forward(
         &self,
         x: &Array,
-        n: usize,
         batch: &mut Batch<'_>,
         choice: Choice,
-        kept: &mut Vec<Array>,
+        turns: &Turns<'_>,
+        told: &mut Told,
         next: Option<&Self>,
     ) -> Result<Array> {
         let normed = rms_norm(x, Some(&self.attention_norm), self.norm_eps)?;
-        let x = x.add(self.attention.forward(&normed, n, batch)?)?;
+        let x = x.add(self.attention.forward(&normed, batch, turns)?)?;
         let normed = rms_norm(&x, Some(&self.mlp_norm), self.norm_eps)?;
-        let mixed = match &self.mlp {
+        match &self.mlp {
             Feedforward::Experts(moe) => {
                 let guess = next.map(|next| next.guess(&x, choice)).transpose()?.flatten();
-                moe.forward(&normed, choice, kept, guess.as_ref())?
+                moe.forward(&normed, &x, choice, told, guess.as_ref())
             }
-            Feedforward::Dense(mlp) => mlp.forward(&normed)?,
-        };
-        Ok(x.add(mixed)?)
+            Feedforward::Dense(mlp) => mlp.forward(&normed, &x),
+        }
     }
 
     /// The experts that this layer would choose if the layer before had no experts, and nothing attended in between:

@@ -2,10 +2,11 @@
 
 use mlx_rs::Array;
 use mlx_rs::ops::indexing::{IndexOp as _, topk_axis};
-use mlx_rs::ops::{argpartition_axis, cumsum, select, sigmoid, softmax_axis};
+use mlx_rs::ops::{argpartition_axis, cumsum, select, softmax_axis};
 
 use super::Matrix;
 use super::mlp::Mlp;
+use super::routed::Told;
 use crate::checkpoint::Loader;
 use crate::error::Result;
 use crate::experts::{Experts, Guess};
@@ -16,18 +17,14 @@ use crate::pressure::Pressure;
 /// The MoE block of one layer.
 #[derive(Debug)]
 pub(crate) struct Moe {
+    layer: usize,
+    /// One output for each expert, and behind them the gate of the shared one.
     router: Matrix,
     experts: Experts,
-    shared: Option<Shared>,
+    /// The expert that every token passes (Qwen), scaled by a sigmoid gate.
+    shared: Option<Mlp>,
     top_k: i32,
     normalize: bool,
-}
-
-/// The expert that every token passes (Qwen), scaled by a sigmoid gate.
-#[derive(Debug)]
-struct Shared {
-    mlp: Mlp,
-    gate: Matrix,
 }
 
 /// What the router decided for `rows` tokens.
@@ -45,15 +42,15 @@ impl Moe {
     pub(crate) fn load(loader: &Loader<'_>, spec: &MoeSpec, layer: usize) -> Result<Self> {
         let hidden = loader.config.hidden;
         let block = format!("model.layers.{layer}.{}", spec.names.block);
-        let shared = match spec.shared {
-            Some(intermediate) => Some(Shared {
-                mlp: Mlp::load(loader, &format!("{block}.shared_expert"), intermediate)?,
-                gate: loader.router(&format!("{block}.shared_expert_gate"), 1, hidden)?,
-            }),
-            None => None,
-        };
+        let mut routed = vec![(format!("{block}.gate"), spec.experts)];
+        let mut shared = None;
+        if let Some(intermediate) = spec.shared {
+            routed.push((format!("{block}.shared_expert_gate"), 1));
+            shared = Some(Mlp::load(loader, &format!("{block}.shared_expert"), intermediate)?);
+        }
         Ok(Self {
-            router: loader.router(&format!("{block}.gate"), spec.experts, hidden)?,
+            layer,
+            router: loader.router(&routed, hidden)?,
             experts: Experts::load(loader, spec, layer, &block)?,
             shared,
             top_k: spec.top_k as i32,
@@ -61,33 +58,44 @@ impl Moe {
         })
     }
 
-    /// `x` of shape `[rows, hidden]` to the same. `guess`: of what the next layer will want.
+    /// What becomes of `x`, added to `onto`: both of shape `[rows, hidden]`, to the same. `guess`: of what the next layer
+    /// will want.
     pub(crate) fn forward(
         &self,
         x: &Array,
+        onto: &Array,
         choice: Choice,
-        chosen: &mut Vec<Array>,
+        told: &mut Told,
         guess: Option<&Guess<'_>>,
     ) -> Result<Array> {
-        let routing = self.route(x, choice)?;
-        if matches!(choice, Choice::Mass { .. }) {
-            chosen.push(count_kept(&routing.weights)?);
+        let (logits, gate) = self.logits(x)?;
+        let routing = self.route(logits, x, choice)?;
+        told.tell(self.layer, &routing, choice)?;
+        let routed = self.experts.forward(x, onto, &routing, guess)?;
+        match (&self.shared, gate) {
+            (Some(shared), Some(gate)) => shared.forward_gated(x, &gate, &routed),
+            _ => Ok(routed),
         }
-        let routed = self.experts.forward(x, &routing, guess)?;
-        let Some(shared) = &self.shared else { return Ok(routed) };
-        let gate = sigmoid(shared.gate.forward(x)?)?;
-        Ok(routed.add(shared.mlp.forward(x)?.multiply(gate)?)?)
+    }
+
+    /// The router's outputs, of shape `[rows, experts]`, and the shared expert's gate, of shape `[rows, 1]`.
+    fn logits(&self, x: &Array) -> Result<(Array, Option<Array>)> {
+        let logits = self.router.forward(x)?;
+        if self.shared.is_none() {
+            return Ok((logits, None));
+        }
+        let experts = logits.dim(-1) - 1;
+        Ok((logits.index((.., ..experts)), Some(logits.index((.., experts..)))))
     }
 
     /// The experts that the router would choose for `x`, uint32 of shape `[rows, k]`.
     pub(crate) fn guess(&self, x: &Array, choice: Choice) -> Result<Array> {
-        Ok(largest(&self.router.forward(x)?, choice.experts(self.top_k))?.contiguous()?)
+        Ok(largest(&self.logits(x)?.0, choice.experts(self.top_k))?.contiguous()?)
     }
 
     /// Softmax over all experts, summed in float32, then the largest `k`. Where the family divides their weights by
     /// their sum, softmax over the `k` alone gives the same.
-    fn route(&self, x: &Array, choice: Choice) -> Result<Routing> {
-        let logits = self.router.forward(x)?;
+    fn route(&self, logits: Array, x: &Array, choice: Choice) -> Result<Routing> {
         let scores = if self.normalize { logits } else { softmax_axis(logits, -1, true)? };
         let experts = largest(&scores, choice.experts(self.top_k))?;
         let mut weights = scores.take_along_axis(&experts, -1)?;
@@ -145,8 +153,7 @@ impl Moe {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        let shared = self.shared.as_ref().map_or(0, |s| s.mlp.bytes() + s.gate.bytes());
-        self.router.bytes() + self.experts.bytes() + shared
+        self.router.bytes() + self.experts.bytes() + self.shared.as_ref().map_or(0, Mlp::bytes)
     }
 }
 
@@ -154,9 +161,4 @@ impl Moe {
 fn largest(scores: &Array, k: i32) -> Result<Array> {
     let n = scores.dim(-1);
     Ok(argpartition_axis(scores, n - k, -1)?.index((.., n - k..)))
-}
-
-/// How many ranks of each row have weight: int32 of shape `[rows]`.
-fn count_kept(weights: &Array) -> Result<Array> {
-    Ok(weights.gt(Array::from_f32(0.0))?.as_type::<i32>()?.sum_axis(-1, None)?)
 }

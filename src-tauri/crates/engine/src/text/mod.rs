@@ -32,10 +32,10 @@ impl Text {
     /// the end-of-sequence ids (`generation_config.json`, else `config.json`, else the tokenizer's `eos_token`).
     ///
     /// # Errors
-    /// [`Error::Text`] or [`Error::Config`] naming the file that cannot be used.
+    /// [`Error::Text`] or [`Error::File`] naming the file that cannot be used.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("tokenizer.json");
-        let bytes = crate::checkpoint::read_text(&path)?;
+        let bytes = mobile_files::read_shared_text(&path)?;
         let tokenizer =
             Tokenizer::from_bytes(&bytes).map_err(|e| Error::text(&path, format!("not a tokenizer: {e}")))?;
         let settings = Fields::open_if_present(&folder.join("tokenizer_config.json"))?;

@@ -5,9 +5,10 @@ use std::path::Path;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde};
 use minijinja::{Environment, ErrorKind, State, Value, context};
+use mobile_files::read_shared_text;
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{Fields, read_text};
+use crate::checkpoint::Fields;
 use crate::error::{Error, Result};
 
 /// Bytes of a rendered conversation at most: more than any context holds.
@@ -46,7 +47,7 @@ impl Template {
     pub(crate) fn open(folder: &Path, settings: Option<&Fields>) -> Result<Option<Self>> {
         let file = folder.join("chat_template.jinja");
         let (path, source) = if file.exists() {
-            let source = read_text(&file)?;
+            let source = read_shared_text(&file)?;
             (file, source)
         } else if let Some((fields, source)) = settings.and_then(|s| Some((s, embedded(s)?))) {
             (fields.path().to_owned(), source)

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use mobile_files::FromFile as _;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -25,7 +26,7 @@ impl Library {
     /// once the checkpoint's files change.
     ///
     /// # Errors
-    /// [`Error::Read`] when the folder cannot be read.
+    /// [`Error::File`] when the folder cannot be read.
     pub fn streamed_folder(&self, folder: &Path, variant: &str) -> Result<PathBuf> {
         let mut digest = Sha256::new();
         let mut files: Vec<_> = fs::read_dir(folder).map_err(Error::read(folder))?.flatten().collect();

@@ -3,11 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use mobile_files::{FromFile as _, open};
+
 use super::state::{Imported, State};
 use super::{Entry, Library};
 use crate::checkpoint::inspect;
 use crate::error::{Error, Result};
-use crate::files::{free_space, is_needed, open};
+use crate::files::{free_space, is_needed};
 
 /// How a folder is added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use mobile_files::FromFile as _;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::write_atomic;

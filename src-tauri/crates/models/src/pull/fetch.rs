@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use mobile_files::{FromFile as _, is_weights};
 
 use super::events::Meter;
 use super::hub::Hub;
@@ -14,7 +15,6 @@ use super::sink::{Sink, Target};
 use super::{Pull, PullEvent};
 use crate::cache::Repository;
 use crate::error::{Error, Result};
-use crate::files::is_weights;
 
 /// How often to look whether another process has finished with a file.
 const POLL: Duration = Duration::from_millis(100);

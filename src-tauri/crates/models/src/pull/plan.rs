@@ -5,15 +5,15 @@ use std::fs;
 use std::path::Path;
 
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use mobile_files::{FromFile as _, INDEX, MAX_TEXT, is_weights, shards_of_index};
 use serde::Serialize;
 
 use super::hub::{Hub, Listed};
 use super::retry::Retry;
 use super::sink::Digest;
 use crate::cache::Repository;
-use crate::checkpoint::shards_of_index;
 use crate::error::{Error, Result};
-use crate::files::{INDEX, MAX_TEXT, is_needed, is_weights};
+use crate::files::is_needed;
 use crate::id::ModelId;
 use crate::shape::Shape;
 

@@ -5,6 +5,7 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use mobile_files::FromFile as _;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
@@ -108,7 +109,7 @@ impl Sink {
 }
 
 fn died(error: tokio::task::JoinError) -> Error {
-    Error::Write { path: PathBuf::from("the download"), source: std::io::Error::other(error) }
+    Error::write("the download")(std::io::Error::other(error))
 }
 
 struct Writer {

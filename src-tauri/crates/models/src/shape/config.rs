@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use mobile_files::FromFile as _;
 use serde_json::Value;
 
 use super::{Family, Quantization};

@@ -1,20 +1,24 @@
 //! The words of OpenAI's API.
 
+mod asked;
 mod fields;
 mod format;
 mod head;
 mod logprobs;
 mod messages;
+mod response;
 
 use mobile_engine::{Decision, Statistics, Token};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 
+pub(crate) use asked::{Asked, Wanted};
 pub(crate) use fields::refuse_unsupported;
 pub(crate) use format::ResponseFormat;
-pub(crate) use head::{Head, Wanted, fingerprint, include_usage};
+pub(crate) use head::Head;
 pub(crate) use logprobs::{ChatLogprobs, CompletionLogprobs};
 pub(crate) use messages::{Message, conversation};
+pub(crate) use response::{Answers, Choices, Response};
 
 /// Tokens of a request.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
@@ -42,15 +46,6 @@ impl Usage {
         self.completion_tokens += statistics.tokens_generated;
         self.total_tokens = self.prompt_tokens + self.completion_tokens;
     }
-}
-
-/// What a stream carries besides the answer.
-#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
-pub(crate) struct StreamOptions {
-    /// End with a chunk that has the usage and no choices.
-    pub(crate) include_usage: Option<bool>,
-    /// OpenAI's padding against eavesdroppers: only `false` is known here.
-    pub(crate) include_obfuscation: Option<bool>,
 }
 
 /// What MoBiLE did, where a request asks with `mobile: true`.

@@ -11,6 +11,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
 
 use crate::error::ErrorBody;
+use crate::openai::Asked;
 use crate::options::Options;
 
 #[derive(OpenApi)]
@@ -22,7 +23,7 @@ use crate::options::Options;
                    the shape of OpenAI's errors and a stable `code`.",
         license(name = "MIT"),
     ),
-    components(schemas(Options))
+    components(schemas(Options, Asked))
 )]
 struct About;
 
@@ -37,7 +38,8 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
     document["security"] = json!([{}, { "key": [] }]);
     document["components"]["securitySchemes"] = json!({ "key": { "type": "http", "scheme": "bearer" } });
     rename_wildcards(&mut document);
-    share_options(&mut document);
+    share(&mut document, "Options", &["ChatRequest", "CompletionRequest", "GenerateRequest"]);
+    share(&mut document, "Asked", &["ChatRequest", "CompletionRequest"]);
     close_requests(&mut document);
     // Flattened, and left out for peers that are not to see them.
     document["components"]["schemas"]["Details"]["required"] = json!([]);
@@ -59,13 +61,17 @@ fn rename_wildcards(document: &mut Value) {
 }
 
 /// Requests have the fields that they share besides their own.
-fn share_options(document: &mut Value) {
+fn share(document: &mut Value, shared: &str, requests: &[&str]) {
     let Some(schemas) = document["components"]["schemas"].as_object_mut() else { return };
-    let Some(mut options) = schemas.shift_remove("Options") else { return };
-    let Some(shared) = options["properties"].as_object_mut() else { return };
-    for (_, schema) in schemas.iter_mut().filter(|(name, _)| name.ends_with("Request")) {
-        if let Some(own) = schema.get_mut("properties").and_then(Value::as_object_mut) {
-            own.extend(shared.clone());
+    let Some(shared) = schemas.shift_remove(shared) else { return };
+    for request in requests.iter().filter_map(|name| schemas.get_mut(*name)) {
+        if let (Some(own), Some(fields)) = (request["properties"].as_object_mut(), shared["properties"].as_object()) {
+            own.extend(fields.clone());
+        }
+        let required = shared["required"].as_array().into_iter().flatten().cloned();
+        match request["required"].as_array_mut() {
+            Some(own) => own.extend(required),
+            None => request["required"] = required.collect(),
         }
     }
 }

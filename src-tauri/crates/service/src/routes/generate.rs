@@ -6,7 +6,7 @@ use mobile_engine::{Message, Statistics};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::answer::{self, Piece, Whole};
+use crate::answer::{Piece, Whole};
 use crate::app::Shared;
 use crate::error::{ApiError, Refusals};
 use crate::events::{self, ServerSentEvent, Writer};
@@ -32,7 +32,13 @@ pub(crate) struct GenerateRequest {
     raw: Option<bool>,
 }
 
-impl Body for GenerateRequest {}
+impl Body for GenerateRequest {
+    type Shared = Unshared;
+}
+
+/// No fields.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Unshared {}
 
 /// What was written.
 #[derive(Debug, Serialize, ToSchema)]
@@ -134,7 +140,7 @@ impl Writer for One {
 )]
 pub(crate) async fn generate(
     State(app): State<Shared>,
-    Json(asked, options): Json<GenerateRequest>,
+    Json(asked, _, options): Json<GenerateRequest>,
 ) -> Result<Response, ApiError> {
     let prompt = asked.prompt.ok_or_else(|| ApiError::missing("prompt"))?;
     let engine = app.ready(asked.model.as_deref())?.engine;
@@ -153,7 +159,5 @@ pub(crate) async fn generate(
         })
         .await
         .map_err(|e| e.renamed("messages", "prompt"))?;
-    let answers = answer::submit(&app, &engine, vec![request])?;
-    drop(engine);
-    events::respond(answers, stream, One).await
+    events::respond(&app, engine, vec![request], stream, One).await
 }

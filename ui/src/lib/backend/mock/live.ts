@@ -1,4 +1,4 @@
-import type { Calibration, CalibrationPoint, LiveSample } from '../contract';
+import type { Calibration, CalibrationPoint, ExpertUse, LiveSample } from '../contract';
 import { olmoe } from './models';
 import { randomFrom } from './random';
 
@@ -6,6 +6,23 @@ export const histogram: number[] = Array.from({ length: 20 }, (_, bin) => {
   const x = (bin + 0.5) / 20;
   return Math.round(400 * (0.08 + 0.25 * x + 1.6 * x ** 9));
 });
+
+const layers = 16;
+const experts = 64;
+
+/** A table of choices, `k` for each token, that lean to a few experts of each layer and wander with time. */
+function choices(tokens: number, k: number, t: number, random: () => number): number[] {
+  const table = new Array<number>(layers * experts).fill(0);
+  for (let layer = 0; layer < layers; layer += 1) {
+    for (let choice = 0; choice < tokens * k; choice += 1) {
+      const favourite = (layer * 23 + Math.floor(t / 4) * 7) % experts;
+      const expert = (favourite + Math.floor(experts * random() ** 2.5) * 11) % experts;
+      const cell = layer * experts + expert;
+      table[cell] = (table[cell] ?? 0) + 1;
+    }
+  }
+  return table;
+}
 
 export class MockLive {
   readonly #random = randomFrom(11);
@@ -28,7 +45,14 @@ export class MockLive {
       bytesReadPerSecond: generating ? 4.1e8 * (0.9 + 0.2 * this.#random()) : null,
       memoryBytes: 4.6e9,
       queue: 0,
+      experts: generating ? this.#experts(importance) : null,
     };
+  }
+
+  #experts(importance: number): ExpertUse {
+    const little = choices(7, 4, this.#t, this.#random);
+    const big = choices(Math.round(7 * importance), 8, this.#t, this.#random);
+    return { experts, little, big };
   }
 }
 
