@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--mobile", type=Path, default=Path(__file__).parents[2] / "target/release/mobile")
     parser.add_argument("--budgets", default="50%,25%,12.5%")
     parser.add_argument("--rates", default="0.1,0.2,0.3")
+    parser.add_argument("--gammas", help="the thresholds that an earlier run found; leaves the resident model out")
     parser.add_argument("--prompt-tokens", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--runs", type=int, default=1)
@@ -60,11 +62,14 @@ def main() -> None:
     args = parser.parse_args()
     print("| budget | policy | fallbacks | tok/s | to full | promised | hits | MB a token | waiting |")
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
-    # The thresholds are sought where that is fastest: streaming computes the same tokens, so they hold everywhere.
-    resident = bench(args, "all", "--fallback-rate", args.rates, "--only", "full,mobile")
-    fulls, mobiles = ([r for r in resident if r["policy"]["kind"] == kind] for kind in ("full", "mobile"))
-    show("all", [fulls[0], *mobiles], speed(fulls[0]))
-    gammas = [str(row["policy"]["gamma"]) for row in mobiles]
+    gammas = args.gammas.split(",") if args.gammas else []
+    if not gammas:
+        # The thresholds are sought where that is fastest: streaming computes the same tokens, so they hold everywhere.
+        resident = bench(args, "all", "--fallback-rate", args.rates, "--only", "full,mobile")
+        fulls, mobiles = ([r for r in resident if r["policy"]["kind"] == kind] for kind in ("full", "mobile"))
+        show("all", [fulls[0], *mobiles], speed(fulls[0]))
+        gammas = [str(row["policy"]["gamma"]) for row in mobiles]
+        print("thresholds:", ",".join(gammas), file=sys.stderr)
     for budget in args.budgets.split(","):
         rows = bench(args, budget, "--gamma", gammas[0], "--only", "full,mobile")
         full = speed(rows[0])

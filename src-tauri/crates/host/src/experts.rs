@@ -199,7 +199,9 @@ pub fn arrange(source: &Source, target: &Path, progress: &mut dyn FnMut(usize, u
         }
     }
     mobile_engine::arrange(&source.folder, target, compute, source.quantize, progress).map_err(|error| match error {
-        mobile_engine::Error::File(mobile_engine::FileError::Write { path, source }) if source.kind() == io::ErrorKind::StorageFull => {
+        mobile_engine::Error::File(mobile_engine::FileError::Write { path, source })
+            if source.kind() == io::ErrorKind::StorageFull =>
+        {
             PlaceError::NoSpace(format!(
                 "the disk ran full at {} while the experts were arranged for streaming; free some, or set MOBILE_HOME \
                  to a folder on another disk; what is done is kept, and the next run goes on from there",
@@ -207,7 +209,8 @@ pub fn arrange(source: &Source, target: &Path, progress: &mut dyn FnMut(usize, u
             ))
         }
         error => error.into(),
-    })
+    })?;
+    Ok(())
 }
 
 /// Bytes of one expert in memory, where everything that is not packed has the width it is computed with.
