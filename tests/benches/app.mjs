@@ -72,9 +72,8 @@ class Program {
     const gone = once(this.child, 'exit');
     this.child.kill('SIGKILL');
     await gone;
-    await until('the screen is empty', () => !screen.look().window);
     await removeHome(this.home);
-    await pause(300);
+    await pause(500);
   }
 }
 
@@ -133,11 +132,19 @@ async function launches() {
 }
 
 async function rests() {
-  for (const [state, ...args] of [['no window', '--hidden'], ['the chat shown', '--show']]) {
+  const states = [
+    { state: 'no window', argument: '--hidden' },
+    { state: 'the window in front', argument: '--show' },
+    // Without the focus there is no caret that blinks.
+    { state: 'another window in front', argument: '--show', behind: true },
+  ];
+  for (const { state, argument, behind } of states) {
     const measure = async (binary) => {
-      const program = await Program.start(binary, ...args);
+      const program = await Program.start(binary, argument);
+      if (behind) await pause(SETTLE / 2);
+      const other = behind && (await Program.start(HELLO));
       const rest = await program.rest();
-      await program.end();
+      await Promise.all([program, other].map((one) => one && one.end()));
       return rest;
     };
     const hello = await repeat(() => measure(HELLO));

@@ -3,10 +3,10 @@ import { openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** Rows that are looked at: every so many of them. */
-const STEP = 8;
-/** Title bar and borders of the window manager. */
-const TITLE = 40;
-const BORDER = 12;
+const STEP = 4;
+/** Title bar, borders and shadows, which are not the page's. */
+const TITLE = 64;
+const BORDER = 32;
 
 export class Screen {
   #file;
@@ -41,14 +41,14 @@ export class Screen {
     const [left, right] = [row.findIndex(differs), row.findLastIndex(differs)];
     if (right - left < 200) return nothing;
     const counts = new Map();
-    for (const line of now.slice(top + TITLE / STEP, bottom - 1)) {
+    for (const line of now.slice(top + TITLE / STEP, bottom - BORDER / STEP)) {
       for (const pixel of pixels(line).subarray(left + BORDER, right - BORDER)) {
         counts.set(pixel, (counts.get(pixel) ?? 0) + 1);
       }
     }
     const all = [...counts.values()].reduce((sum, count) => sum + count, 0);
-    // A word is some dozen of the pixels that are looked at.
-    return { window: true, drawn: all - Math.max(...counts.values()) > 20 };
+    // Two words are 190 of the pixels that are looked at; an empty window had 60 that are not of one colour.
+    return { window: true, drawn: all - Math.max(...counts.values()) > 120 };
   }
 
   #rows() {

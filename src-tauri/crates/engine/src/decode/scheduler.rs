@@ -4,7 +4,6 @@ mod passes;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use mlx_rs::transforms::eval;
 use tokio::sync::broadcast;

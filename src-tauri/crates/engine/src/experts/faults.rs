@@ -80,8 +80,9 @@ fn run(layer: &Streamed, experts: &[u32]) -> crate::Result<f32> {
         weights: Array::from_slice(&vec![1_f32; experts.len()], &[1, k]),
         all: None,
     };
-    let x = Array::from_slice(&[1_f32; HIDDEN], &[1, HIDDEN as i32]);
-    Ok(layer.forward(&x, &routing, None)?.try_as_slice::<f32>()?[0])
+    let row = |value: f32| Array::from_slice(&[value; HIDDEN], &[1, HIDDEN as i32]);
+    let (x, onto) = (row(1.0), row(0.0));
+    Ok(layer.forward(&x, &onto, &routing, None)?.try_as_slice::<f32>()?[0])
 }
 
 /// The same, computed by hand.

@@ -90,8 +90,9 @@ impl Attention {
         })
     }
 
-    /// `x` of shape `[rows, hidden]` to the same; writes the rows' keys and values into the sequences' caches.
-    pub(crate) fn forward(&self, x: &Array, batch: &mut Batch<'_>, turns: &Turns<'_>) -> Result<Array> {
+    /// What becomes of `x`, added to `onto`: both of shape `[rows, hidden]`, to the same. Writes the rows' keys and values
+    /// into the sequences' caches.
+    pub(crate) fn forward(&self, x: &Array, onto: &Array, batch: &mut Batch<'_>, turns: &Turns<'_>) -> Result<Array> {
         let rows = x.dim(0);
         let (qkv, v_from) = (self.qkv.forward(x)?, (self.heads + self.kv_heads) * self.head_dim);
         // q and k stay one array as long as they are treated alike. They are cut by slices: to MLX's RoPE on CUDA (up to
@@ -122,7 +123,7 @@ impl Attention {
             }
         }
         let joined = if let [only] = mixed.as_slice() { only.clone() } else { concatenate(&mixed, 0)? };
-        self.out.forward(&joined)
+        self.out.forward_onto(&joined, onto)
     }
 
     /// One segment: heads of q and then of k, `[1, heads + kv_heads, n, head_dim]`, and of v to rows of shape

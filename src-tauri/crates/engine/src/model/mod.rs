@@ -221,7 +221,7 @@ impl Layer {
         next: Option<&Self>,
     ) -> Result<Array> {
         let normed = rms_norm(x, Some(&self.attention_norm), self.norm_eps)?;
-        let x = x.add(self.attention.forward(&normed, batch, turns)?)?;
+        let x = self.attention.forward(&normed, x, batch, turns)?;
         let normed = rms_norm(&x, Some(&self.mlp_norm), self.norm_eps)?;
         match &self.mlp {
             Feedforward::Experts(moe) => {

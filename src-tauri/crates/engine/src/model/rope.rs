@@ -91,7 +91,7 @@ mod tests {
     fn turns_are_those_of_mlx() {
         let (heads, head_dim, theta, scale) = (3, 8, 1e4, 0.5);
         let own = Rope::new(head_dim as usize, theta, scale).expect("a rope");
-        let x = mlx_rs::random::normal::<f32>(&[5, heads, head_dim], None, None, None).expect("numbers");
+        let x = Array::from_iter((0..5 * heads * head_dim).map(|n| (n as f32).sin()), &[5, heads, head_dim]);
         let (mut first, mut second) = (KvCache::new(1), KvCache::new(1));
         first.advance(700);
         second.advance(3);

@@ -64,7 +64,8 @@ fn rename_wildcards(document: &mut Value) {
 fn share(document: &mut Value, shared: &str, requests: &[&str]) {
     let Some(schemas) = document["components"]["schemas"].as_object_mut() else { return };
     let Some(shared) = schemas.shift_remove(shared) else { return };
-    for request in requests.iter().filter_map(|name| schemas.get_mut(*name)) {
+    for name in requests {
+        let Some(request) = schemas.get_mut(*name) else { continue };
         if let (Some(own), Some(fields)) = (request["properties"].as_object_mut(), shared["properties"].as_object()) {
             own.extend(fields.clone());
         }
