@@ -182,7 +182,12 @@ fn looking_ahead_changes_nothing_but_what_is_there_in_time() {
 #[test]
 fn memory_stays_within_what_was_promised() {
     let (_home, folder) = arranged(&embedded(), None);
-    let all = with_memory(&folder, ExpertMemory::All).info().clone();
+    let resident = with_memory(&folder, ExpertMemory::All);
+    let all = resident.info().clone();
+    // Keys, values and activations, which are not small beside the weights of so small a model.
+    let answer = resident.submit(plain(&prompt(), 24, Prefill::All)).expect("submitted").wait();
+    let besides = answer.expect("decoded").1.statistics.peak_memory_bytes - all.weight_bytes;
+    drop(resident);
     let engine = with_memory(&folder, ExpertMemory::Share(0.25));
     let answer = engine.submit(plain(&prompt(), 24, Prefill::All)).expect("submitted").wait();
     let (tokens, finished) = answer.expect("decoded");
@@ -199,7 +204,7 @@ fn memory_stays_within_what_was_promised() {
     let read = finished.statistics.counters.prefill_expert_cache.bytes_read as usize;
     assert!(read > experts / 2 && read <= experts, "a prompt reads each expert once at most: {read} of {experts}");
     let peak = finished.statistics.peak_memory_bytes;
-    assert!(peak <= promised + promised / 10, "{peak} > {promised}");
+    assert!(peak <= promised + promised / 10 + besides, "{peak} > {promised} and {besides}");
 }
 
 #[test]
