@@ -150,7 +150,7 @@ test('thresholds are measured with progress and stopped early; a kill loses none
   await app.start();
   assert.equal(await app.invoke('calibration_get'), null);
   await app.settings('policy');
-  await app.session.click('main .notice button, main button.button');
+  await app.session.click('main .notice button:not([disabled]), main button.button:not([disabled])');
   const shown = async (pattern) => pattern.test(await app.session.run('return document.body.innerText'));
   await until('some thresholds are known', () => shown(/Measuring, [2-9] of 12/), 60_000);
   await app.shot('measuring');
