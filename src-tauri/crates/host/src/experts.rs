@@ -209,7 +209,8 @@ pub fn arrange(source: &Source, target: &Path, progress: &mut dyn FnMut(usize, u
             ))
         }
         error => error.into(),
-    })
+    })?;
+    Ok(())
 }
 
 /// Bytes of one expert in memory, where everything that is not packed has the width it is computed with.
