@@ -24,6 +24,8 @@ pub(crate) fn start(folder: &Path) {
         Ok(file) => tracing_subscriber::fmt()
             .with_ansi(false)
             .with_env_filter(filter())
+            // To say on standard error that a line is lost would end what is going on, where nobody reads that.
+            .log_internal_errors(false)
             .with_writer(std::sync::Mutex::new(file))
             .init(),
         Err(error) => {

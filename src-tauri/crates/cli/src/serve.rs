@@ -119,7 +119,8 @@ async fn stop_signal() {
 fn start_logs(args: &ServeArgs) -> Result<(), Failure> {
     let wrong = |e| Failure::Input(format!("--log-level {:?}: {e}", args.log_level));
     let filter = EnvFilter::builder().parse(&args.log_level).map_err(wrong)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter);
+    // A line that cannot be written is lost. To say so on standard error, which may be what is gone, would end a request.
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     let json = args.log_format == LogFormat::Json;
     match &args.log_folder {
         Some(folder) => {

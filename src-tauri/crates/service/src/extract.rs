@@ -99,11 +99,13 @@ fn parse<T: Body>(bytes: &[u8]) -> Result<Json<T>, ApiError> {
 
 /// What `body` says, whose fields are taken out.
 fn take<T: DeserializeOwned>(body: &mut Value) -> Result<T, ApiError> {
-    let (taken, others) = read(body)?;
+    let (taken, mut unknown) = read(body)?;
     if let Value::Object(fields) = body {
-        fields.retain(|name, _| others.contains(name));
+        fields.retain(|name, _| unknown.contains(name));
+        // The others are not fields of the body, but of something in it that was taken.
+        unknown.retain(|name| !fields.contains_key(name));
     }
-    Ok(taken)
+    if unknown.is_empty() { Ok(taken) } else { Err(ApiError::unknown_parameter(unknown.swap_remove(0))) }
 }
 
 /// What `body` says, and the names of the fields that `T` does not have.
