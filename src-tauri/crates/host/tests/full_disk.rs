@@ -86,7 +86,7 @@ fn on_small_disk(disk: &Path) {
     std::fs::remove_file(&filler).expect("freed");
     let placed = place(&library, source, half, &mut |_| {}).expect("there is room again");
     assert_eq!(times(&placed.folder), before, "finished layers are used");
-    assert_eq!(streamed().collect::<Vec<_>>(), [placed.folder.clone()]);
+    assert_eq!(streamed().collect::<Vec<_>>(), std::slice::from_ref(&placed.folder));
     let answer = |folder: PathBuf, memory| {
         let options = LoadOptions { expert_memory: memory, ..LoadOptions::new(folder) };
         let engine = Engine::load(options, |_| {}).expect("loaded");
