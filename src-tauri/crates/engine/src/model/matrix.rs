@@ -123,7 +123,7 @@ impl Matrix {
             Self::Dense { weight, bias: None } => Ok(ops::matmul(x, weight.t())?),
             Self::Dense { weight, bias: Some(bias) } => Ok(addmm(bias, x, weight.t(), None, None)?),
             Self::Quantized { weight, scales, biases, bits, bias } => {
-                let product = if on_cpu() && x.dim(0) >= UNPACK_FROM {
+                let product = if x.dim(0) >= UNPACK_FROM && on_cpu() {
                     let weight = dequantize(weight, scales, biases, bits.group_size, bits.bits)?;
                     ops::matmul(weight, x.t().contiguous()?)?.t().contiguous()?
                 } else {

@@ -160,14 +160,10 @@ impl Model {
         KvCache::new(self.layers.len())
     }
 
-    /// Whether a pass can be prepared while another runs: streamed experts read the router's choice back in between.
-    pub(crate) fn is_lazy(&self) -> bool {
-        self.experts().is_none_or(|experts| matches!(experts, Experts::Resident(_)))
-    }
-
-    /// Whether not all experts are in memory.
+    /// Whether not all experts are in memory. No pass can be prepared while another runs then: streamed experts read the
+    /// router's choice back in between.
     pub(crate) fn is_streamed(&self) -> bool {
-        !self.is_lazy()
+        matches!(self.experts(), Some(Experts::Streamed(_)))
     }
 
     /// Has streamed experts give memory back or take it back, as far as `pressure` asks for it.

@@ -229,6 +229,6 @@ impl Scheduler {
         };
         let context = self.loaded.limits.context;
         let row = |&i: &usize| sure(self.sequences[i].policy()) && self.sequences[i].looks_ahead(context);
-        self.loaded.model.is_lazy() && indices.iter().all(row)
+        !self.loaded.model.is_streamed() && indices.iter().all(row)
     }
 }
