@@ -2,6 +2,7 @@
 
 mod plan;
 
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -94,6 +95,8 @@ pub enum Placing {
         /// Memory that experts will take.
         memory: u64,
     },
+    /// Another program arranges experts in the same place; it is waited for.
+    Waiting,
     /// Experts are being arranged for streaming.
     Arranging {
         /// Layers done.
@@ -126,7 +129,7 @@ pub enum PlaceError {
 }
 
 /// Decides where the experts of a checkpoint live, and arranges them for streaming where they are to be streamed and
-/// have not been arranged yet.
+/// have not been arranged yet, by this program or by another that is at it.
 ///
 /// # Errors
 /// [`PlaceError`].
@@ -147,7 +150,10 @@ pub fn place(
     let variant = format!("{:?}-{bits}", source.compute()?).to_lowercase();
     let target = library.streamed_folder(&source.folder, &variant)?;
     if !is_arranged(&target) {
-        arrange(&source, &target, &mut |done, total| tell(Placing::Arranging { done, total }))?;
+        let _alone = alone(&target, tell)?;
+        if !is_arranged(&target) {
+            arrange_alone(&source, &target, tell)?;
+        }
     }
     Ok(Placed { folder: target, memory })
 }
@@ -176,14 +182,40 @@ fn memory_within(shape: &Shape, usage: &Use, free: u64) -> (ExpertMemory, u64) {
     (ExpertMemory::Bytes(fit.expert_cache.max(layer_of_experts)), fit.experts)
 }
 
-/// Writes the experts of `source` to `target`, layer by layer; `progress` is told of those that are done and of all.
+/// Writes the experts of `source` to `target`, layer by layer; `tell` is told of those that are done and of all.
 ///
 /// # Errors
 /// [`PlaceError`]; [`PlaceError::NoSpace`] before anything is written, or when others fill the disk meanwhile.
-pub fn arrange(source: &Source, target: &Path, progress: &mut dyn FnMut(usize, usize)) -> Result<(), PlaceError> {
+pub fn arrange(source: &Source, target: &Path, tell: &mut dyn FnMut(Placing)) -> Result<(), PlaceError> {
+    let _alone = alone(target, tell)?;
+    arrange_alone(source, target, tell)
+}
+
+/// Waits until nobody else arranges experts beside `target`: two at once would write to the same files. The folder itself
+/// is locked, so that nothing is left behind; the lock ends with the file, also when the process is killed.
+fn alone(target: &Path, tell: &mut dyn FnMut(Placing)) -> Result<Option<File>, PlaceError> {
+    let folder = parent(target);
+    let made = std::fs::create_dir_all(folder).and_then(|()| File::open(folder));
+    let file = made.map_err(|source| PlaceError::Folder { folder: folder.to_owned(), source })?;
+    let locked = match file.try_lock() {
+        Ok(()) => true,
+        Err(TryLockError::WouldBlock) => {
+            tell(Placing::Waiting);
+            file.lock().is_ok()
+        }
+        Err(TryLockError::Error(_)) => false,
+    };
+    // Some file systems of other computers lock no folders; there, one works as before.
+    Ok(locked.then_some(file))
+}
+
+fn parent(target: &Path) -> &Path {
+    target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn arrange_alone(source: &Source, target: &Path, tell: &mut dyn FnMut(Placing)) -> Result<(), PlaceError> {
     let compute = source.compute()?;
-    let parent = target.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).map_err(|source| PlaceError::Folder { folder: parent.to_owned(), source })?;
+    let parent = parent(target);
     if let Ok(shape) = source.shape() {
         let experts = shape.moe_layers() * shape.experts * held_bytes(&shape, source.quantization(), compute);
         let wanted = experts + shape.resident_bytes(None);
@@ -198,6 +230,7 @@ pub fn arrange(source: &Source, target: &Path, progress: &mut dyn FnMut(usize, u
             )));
         }
     }
+    let progress = |done, total| tell(Placing::Arranging { done, total });
     mobile_engine::arrange(&source.folder, target, compute, source.quantize, progress).map_err(|error| match error {
         mobile_engine::Error::File(mobile_engine::FileError::Write { path, source })
             if source.kind() == io::ErrorKind::StorageFull =>
