@@ -15,6 +15,6 @@ mod items;
 
 pub use calibration::{Calibration, Found, Survey, Watch};
 pub use experts::{MemoryChoice, PlaceError, Placed, Placing, Plan, Source, arrange, place, plan};
-pub use files::write_json;
+pub use files::{Readers, write_json};
 pub use forced::{Baseline, MeasureError, Measured, Setting, measure};
 pub use items::{Item, sample, spread_evenly, windows};
