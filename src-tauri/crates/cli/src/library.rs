@@ -11,7 +11,11 @@ use crate::args::{ImportArgs, InfoArgs, ListArgs, PullArgs, RemoveArgs};
 use crate::error::Failure;
 use crate::generate::write_now;
 use crate::model::{self, home};
+use crate::names::nearest;
 use crate::table::table;
+
+/// How the ids of imported folders begin.
+const LOCAL: &str = "local/";
 
 pub(crate) fn list(args: &ListArgs) -> Result<(), Failure> {
     let library = Library::open(home()?);
@@ -227,6 +231,11 @@ pub(crate) fn failed(library: &Library, error: Error) -> Failure {
 /// The id, of the library or the catalogue, that is most like `name`, and not the same.
 fn meant(library: &Library, name: &str) -> Option<String> {
     let here = library.list().unwrap_or_default().into_iter().map(|entry| entry.id);
+    // Imported folders have names of the user's own, which have only `local/` in common.
+    if let Some(own) = name.strip_prefix(LOCAL) {
+        let owns = here.filter_map(|id| id.strip_prefix(LOCAL).map(str::to_owned));
+        return nearest(own, owns).filter(|meant| meant != own).map(|meant| format!("{LOCAL}{meant}"));
+    }
     let offers = Catalogue::embedded().offers.iter().map(|offer| offer.id.clone());
     let ids: Vec<String> = here.chain(offers).collect();
     if ids.iter().any(|id| id == name) {

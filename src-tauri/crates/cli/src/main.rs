@@ -7,6 +7,7 @@ mod calibration;
 mod chat;
 mod convert;
 mod doctor;
+mod environment;
 mod error;
 mod eval;
 mod experts;
@@ -16,6 +17,7 @@ mod keys;
 mod library;
 mod logs;
 mod model;
+mod names;
 mod nodes;
 mod numbers;
 mod plot;
@@ -33,6 +35,7 @@ use error::Failure;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    environment::check();
     if let Err(error) = mobile_engine::use_bundled_kernels() {
         eprintln!("mobile: {error}");
         return ExitCode::FAILURE;
