@@ -9,6 +9,9 @@ use mobile_models::{Library, bytes};
 use crate::error::Failure;
 use crate::model::home;
 
+/// Said while somebody else is at work.
+pub(crate) const WAITING: &str = "Another program is writing a model in the same folder; waiting for it";
+
 /// As [`mobile_host::place`]. Says what it decides on its own, and shows how far the arranging has come.
 pub(crate) fn place(source: Source, memory: MemoryChoice) -> Result<Placed, Failure> {
     let bar = bar();
@@ -38,7 +41,7 @@ fn show(bar: &ProgressBar, step: Placing) {
             bytes(free),
             bytes(memory)
         ),
-        Placing::Waiting => eprintln!("Another program is arranging experts in the same place; waiting for it"),
+        Placing::Waiting => eprintln!("{WAITING}"),
         Placing::Arranging { done, total } => {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
@@ -50,6 +53,7 @@ impl From<PlaceError> for Failure {
     fn from(error: PlaceError) -> Self {
         match error {
             PlaceError::Folder { .. } => Self::Other(error.to_string()),
+            PlaceError::Exists(_) => Self::Input(error.to_string()),
             _ => Self::Model(error.to_string()),
         }
     }

@@ -2,16 +2,19 @@
 
 mod plan;
 
-use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use bytesize::ByteSize;
 use mobile_engine::{Bits, Compute, ComputeDevice, ExpertMemory, is_arranged};
-use mobile_models::{Library, Quantization, Room, Shape, Use, Verdict, assess, available_memory, bytes, free_space};
+use mobile_models::{Library, Quantization, Room, Shape, Use, Verdict, assess, available_memory};
 
+use crate::target::Target;
 pub use plan::{Plan, plan};
+
+/// What is done to the experts, for messages.
+const ARRANGING: &str = "the arrangement of the experts for streaming";
 
 /// What the owner allows.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -95,7 +98,7 @@ pub enum Placing {
         /// Memory that experts will take.
         memory: u64,
     },
-    /// Another program arranges experts in the same place; it is waited for.
+    /// Another program writes a model in the same place; it is waited for.
     Waiting,
     /// Experts are being arranged for streaming.
     Arranging {
@@ -106,7 +109,7 @@ pub enum Placing {
     },
 }
 
-/// Why a checkpoint cannot be placed.
+/// Why a checkpoint cannot be placed or written.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
     /// What is wrong with the checkpoint or the device.
@@ -115,9 +118,12 @@ pub enum PlaceError {
     /// What is wrong with the library.
     #[error(transparent)]
     Library(#[from] mobile_models::Error),
-    /// The disk is too full for the arranged experts, or ran full while they were written.
+    /// The disk is too full for what is to be written, or ran full meanwhile.
     #[error("{0}")]
     NoSpace(String),
+    /// The folder to be written is there.
+    #[error("{path} exists already; name a folder that does not, or remove it", path = .0.display())]
+    Exists(PathBuf),
     /// A folder that cannot be made.
     #[error("cannot make {path}: {source}", path = .folder.display())]
     Folder {
@@ -150,9 +156,11 @@ pub fn place(
     let variant = format!("{:?}-{bits}", source.compute()?).to_lowercase();
     let target = library.streamed_folder(&source.folder, &variant)?;
     if !is_arranged(&target) {
-        let _alone = alone(&target, tell)?;
+        let writing =
+            Target { folder: &target, doing: ARRANGING, elsewhere: "set MOBILE_HOME to a folder on another disk" };
+        let _alone = writing.alone(|| tell(Placing::Waiting))?;
         if !is_arranged(&target) {
-            arrange_alone(&source, &target, tell)?;
+            arrange_alone(&source, &writing, tell)?;
         }
     }
     Ok(Placed { folder: target, memory })
@@ -187,62 +195,22 @@ fn memory_within(shape: &Shape, usage: &Use, free: u64) -> (ExpertMemory, u64) {
 /// # Errors
 /// [`PlaceError`]; [`PlaceError::NoSpace`] before anything is written, or when others fill the disk meanwhile.
 pub fn arrange(source: &Source, target: &Path, tell: &mut dyn FnMut(Placing)) -> Result<(), PlaceError> {
-    let _alone = alone(target, tell)?;
-    arrange_alone(source, target, tell)
+    let target = Target { folder: target, doing: ARRANGING, elsewhere: "name a folder on another disk" };
+    target.must_be_new()?;
+    let _alone = target.alone(|| tell(Placing::Waiting))?;
+    target.must_be_new()?;
+    arrange_alone(source, &target, tell)
 }
 
-/// Waits until nobody else arranges experts beside `target`: two at once would write to the same files. The folder itself
-/// is locked, so that nothing is left behind; the lock ends with the file, also when the process is killed.
-fn alone(target: &Path, tell: &mut dyn FnMut(Placing)) -> Result<Option<File>, PlaceError> {
-    let folder = parent(target);
-    let made = std::fs::create_dir_all(folder).and_then(|()| File::open(folder));
-    let file = made.map_err(|source| PlaceError::Folder { folder: folder.to_owned(), source })?;
-    let locked = match file.try_lock() {
-        Ok(()) => true,
-        Err(TryLockError::WouldBlock) => {
-            tell(Placing::Waiting);
-            file.lock().is_ok()
-        }
-        Err(TryLockError::Error(_)) => false,
-    };
-    // Some file systems of other computers lock no folders; there, one works as before.
-    Ok(locked.then_some(file))
-}
-
-fn parent(target: &Path) -> &Path {
-    target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-fn arrange_alone(source: &Source, target: &Path, tell: &mut dyn FnMut(Placing)) -> Result<(), PlaceError> {
+fn arrange_alone(source: &Source, target: &Target<'_>, tell: &mut dyn FnMut(Placing)) -> Result<(), PlaceError> {
     let compute = source.compute()?;
-    let parent = parent(target);
     if let Ok(shape) = source.shape() {
         let experts = shape.moe_layers() * shape.experts * held_bytes(&shape, source.quantization(), compute);
-        let wanted = experts + shape.resident_bytes(None);
-        let free = free_space(parent)?;
-        if wanted > free {
-            return Err(PlaceError::NoSpace(format!(
-                "arranging the experts for streaming takes about {} in {}, where {} are free; free some, or set \
-                 MOBILE_HOME to a folder on another disk",
-                bytes(wanted),
-                parent.display(),
-                bytes(free)
-            )));
-        }
+        target.must_hold(experts + shape.resident_bytes(None))?;
     }
     let progress = |done, total| tell(Placing::Arranging { done, total });
-    mobile_engine::arrange(&source.folder, target, compute, source.quantize, progress).map_err(|error| match error {
-        mobile_engine::Error::File(mobile_engine::FileError::Write { path, source })
-            if source.kind() == io::ErrorKind::StorageFull =>
-        {
-            PlaceError::NoSpace(format!(
-                "the disk ran full at {} while the experts were arranged for streaming; free some, or set MOBILE_HOME \
-                 to a folder on another disk; what is done is kept, and the next run goes on from there",
-                path.display()
-            ))
-        }
-        error => error.into(),
-    })?;
+    mobile_engine::arrange(&source.folder, target.folder, compute, source.quantize, progress)
+        .map_err(|error| target.failed(error))?;
     Ok(())
 }
 

@@ -83,9 +83,9 @@ fn a_killed_one_blocks_nobody() {
         steps.push(step);
         if step == Placing::Waiting {
             child.kill().expect("killed");
-            child.wait().expect("ended");
         }
     });
+    assert!(!child.wait().expect("ended").success());
     assert_eq!(steps[0], Placing::Waiting);
     assert!(matches!(steps[1], Placing::Arranging { done: 1, .. }));
     let layer = placed.folder.join(layer.file_name().expect("a name"));
