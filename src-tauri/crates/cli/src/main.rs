@@ -21,6 +21,7 @@ mod names;
 mod nodes;
 mod numbers;
 mod plot;
+mod pull;
 mod serve;
 mod service;
 mod settings;
@@ -36,6 +37,9 @@ use error::Failure;
 fn main() -> ExitCode {
     let args = Args::parse();
     environment::check();
+    if !matches!(args.command, Command::Serve(_)) {
+        logs::warnings();
+    }
     if let Err(error) = mobile_engine::use_bundled_kernels() {
         eprintln!("mobile: {error}");
         return ExitCode::FAILURE;
@@ -53,7 +57,7 @@ fn main() -> ExitCode {
         Command::Service(args) => service::run(&args),
         Command::List(args) => library::list(&args),
         Command::Info(args) => library::info(&args),
-        Command::Pull(args) => library::pull(&args),
+        Command::Pull(args) => pull::run(&args),
         Command::Import(args) => library::import(&args),
         Command::Rm(args) => library::remove(&args),
         Command::Doctor(args) => doctor::run(&args),
