@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mobile_service::ModelState;
 use serde::{Deserialize, Serialize};
-use tauri::{AppHandle, Emitter as _, Manager as _};
+use tauri::{AppHandle, Manager as _};
 use tauri_plugin_autostart::ManagerExt as _;
 use tauri_plugin_notification::NotificationExt as _;
 
@@ -13,7 +13,7 @@ use crate::error::{CommandError, Result};
 use crate::library::EMBEDDED;
 use crate::state::Shell;
 use crate::storage::{self, Stored};
-use crate::{memory, network, shortcut, tray, windows};
+use crate::{events, memory, network, shortcut, tray, windows};
 
 /// How long running answers may take to end when the app quits.
 const GRACE: Duration = Duration::from_secs(2);
@@ -88,7 +88,7 @@ pub(crate) fn watch_engine(app: AppHandle) {
             if let Some(engine) = ready {
                 shell.meter.follow(&engine);
             }
-            tell(&app, "engine", shell.engine_state());
+            events::ENGINE.tell(&app, shell.engine_state());
             tray::refresh(&app);
         }
     });
@@ -107,7 +107,7 @@ pub(crate) fn models(app: &AppHandle) -> Result<Vec<ModelEntry>> {
 /// Tells windows and tray that a model has come or gone.
 pub(crate) fn announce_models(app: &AppHandle) {
     match models(app) {
-        Ok(list) => tell(app, "models", list),
+        Ok(list) => events::MODELS.tell(app, list),
         Err(error) => tracing::error!("the models cannot be listed: {error}"),
     }
     tray::refresh(app);
@@ -128,7 +128,7 @@ pub(crate) fn change_settings(app: &AppHandle, settings: Settings) -> Result<Set
         return Err(error);
     }
     let kept = self::settings(app);
-    tell(app, "settings", kept.clone());
+    events::SETTINGS.tell(app, kept.clone());
     tray::refresh(app);
     Ok(kept)
 }
@@ -192,11 +192,5 @@ pub(crate) fn quit(app: AppHandle) {
 pub(crate) fn notify(app: &AppHandle, title: &str, body: &str) {
     if let Err(error) = app.notification().builder().title(title).body(body).show() {
         tracing::warn!("{title}: {body} (not shown: {error})");
-    }
-}
-
-pub(crate) fn tell<T: Serialize + Clone>(app: &AppHandle, event: &str, payload: T) {
-    if let Err(error) = app.emit(event, payload) {
-        tracing::error!("the windows were not told of {event}: {error}");
     }
 }

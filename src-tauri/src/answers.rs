@@ -84,7 +84,7 @@ async fn forward(mut generation: Generation, channel: &Channel<ChatEvent>) {
                     let _ = channel.send(ChatEvent::Token { id, record });
                 }
                 let stats = Box::new(finished.statistics.into());
-                channel.send(ChatEvent::Finished { reason: finished.reason, stats })
+                channel.send(ChatEvent::Finished { reason: finished.reason.into(), stats })
             }
             Event::Failed(error) => {
                 let CommandError { code, message } = error.into();

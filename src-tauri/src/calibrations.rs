@@ -8,7 +8,7 @@ use mobile_engine::{Engine, Policy};
 use mobile_host::calibration::{self, Calibration, Found, Key, Point, Survey, TEXT, Watch};
 use tauri::ipc::Channel;
 
-use crate::contract::CalibrationEvent;
+use crate::contract::{CalibrationEvent, CalibrationProgress};
 use crate::error::{CommandError, Result};
 
 /// The measurement under way and the folder of those that are kept. Clones are the same.
@@ -100,7 +100,8 @@ impl Told {
     fn progress(&self, part: f64, point: Option<&Point>) {
         let Self { done, total, .. } = *self;
         let share = (done as f64 + part) / total as f64;
-        self.send(CalibrationEvent::Progress { done, total, share, point: point.copied().map(Into::into) });
+        let point = point.copied().map(Into::into);
+        self.send(CalibrationEvent::Progress(CalibrationProgress { done, total, share, point }));
     }
 }
 

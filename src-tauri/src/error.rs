@@ -4,8 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A code that the window can match, and a message that says what happened and what to do.
+/// A code that the window can match, and a message that says what happened and what to do. `unavailable`: this build
+/// cannot do it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub(crate) struct CommandError {
     pub(crate) code: String,
     pub(crate) message: String,

@@ -7,6 +7,7 @@ mod commands;
 mod contract;
 mod conversations;
 mod error;
+mod events;
 mod home;
 mod library;
 mod live;

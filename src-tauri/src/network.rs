@@ -13,7 +13,7 @@ use crate::error::{CommandError, Result};
 use crate::nodes::Neighbours;
 use crate::state::Shell;
 use crate::storage::{self, Stored};
-use crate::{actions, tray};
+use crate::{actions, events, tray};
 
 /// The port of an endpoint that ends is free within this many attempts.
 const ATTEMPTS: u32 = 20;
@@ -147,7 +147,7 @@ pub(crate) async fn set_lan(app: &AppHandle, enabled: bool) -> Result<NetworkSta
         start(app.clone()).await;
         return Err(error);
     }
-    actions::tell(app, "settings", actions::settings(app));
+    events::SETTINGS.tell(app, actions::settings(app));
     Ok(shell.network.status(now).await)
 }
 
@@ -155,7 +155,7 @@ async fn restart(app: &AppHandle) -> Result<()> {
     let shell = app.state::<Shell>();
     let lan = shell.settings.get().lan;
     let listening = shell.network.listen(&shell, lan).await;
-    actions::tell(app, "network", shell.network.status(lan).await);
+    events::NETWORK.tell(app, shell.network.status(lan).await);
     tray::refresh(app);
     listening
 }

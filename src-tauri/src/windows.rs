@@ -3,14 +3,12 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tauri::{
-    AppHandle, Emitter as _, Manager as _, Theme, WebviewUrl, WebviewWindow, WebviewWindowBuilder, WindowEvent,
-};
+use tauri::{AppHandle, Manager as _, Theme, WebviewUrl, WebviewWindow, WebviewWindowBuilder, WindowEvent};
 use tauri_plugin_positioner::{Position, WindowExt as _};
 use tauri_plugin_window_state::StateFlags;
 
 use crate::contract::{Appearance, WindowName};
-use crate::platform;
+use crate::{events, platform};
 
 /// When the popover was hidden because something else was clicked.
 static LEFT: Mutex<Option<Instant>> = Mutex::new(None);
@@ -51,7 +49,7 @@ pub(crate) fn show(app: &AppHandle, name: WindowName, page: Option<&str>) -> tau
     let window = match (app.get_webview_window(name.label()), name) {
         (Some(window), _) => {
             if let Some(page) = page {
-                app.emit_to(name.label(), "page", page)?;
+                events::PAGE.tell_window(app, name, page.to_owned());
             }
             window
         }
@@ -125,9 +123,7 @@ fn hide_instead_of_close(window: &WebviewWindow) {
         }
         // The accent colour may have changed with the rest, or while another app was in front.
         WindowEvent::ThemeChanged(_) | WindowEvent::Focused(true) => {
-            if let Err(error) = closing.emit("look", platform::look()) {
-                tracing::error!("the windows were not told of the look: {error}");
-            }
+            events::LOOK.tell(closing.app_handle(), platform::look());
         }
         _ => {}
     });

@@ -134,13 +134,14 @@ async function launches() {
 async function rests() {
   const states = [
     { state: 'no window', argument: '--hidden' },
-    { state: 'the window in front', argument: '--show' },
+    // The caret of the app's field blinks, so the other has one too.
+    { state: 'the window in front', argument: '--show', field: true },
     // Without the focus there is no caret that blinks.
     { state: 'another window in front', argument: '--show', behind: true },
   ];
-  for (const { state, argument, behind } of states) {
+  for (const { state, argument, field, behind } of states) {
     const measure = async (binary) => {
-      const program = await Program.start(binary, argument);
+      const program = await Program.start(binary, argument, ...(field && binary === HELLO ? ['--field'] : []));
       if (behind) await pause(SETTLE / 2);
       const other = behind && (await Program.start(HELLO));
       const rest = await program.rest();

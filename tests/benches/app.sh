@@ -10,7 +10,8 @@ profile=${PROFILE:-debug}
 flags=()
 [ "$profile" = debug ] || flags=(--profile "$profile")
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
-cargo build --quiet "${flags[@]}" --bins --example hello -p mobile-app
+# With the features that the tests are built with, so that nothing is built again.
+cargo build --quiet "${flags[@]}" --workspace --bins --example hello
 
 APP=$target/$profile/mobile-app
 HELLO=$target/$profile/examples/hello

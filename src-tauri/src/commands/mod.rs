@@ -9,12 +9,9 @@ mod network;
 mod settings;
 mod system;
 
-/// Registers the commands and names them for the test that compares them with the window's.
+/// Registers the commands of each room.
 macro_rules! commands {
     ($($room:ident: $($name:ident)*;)*) => {
-        #[cfg(test)]
-        pub(crate) const NAMES: &[&str] = &[$($(stringify!($name),)*)*];
-
         pub(crate) fn handler() -> impl Fn(tauri::ipc::Invoke<tauri::Wry>) -> bool + Send + Sync + 'static {
             tauri::generate_handler![$($($room::$name,)*)*]
         }

@@ -65,6 +65,7 @@ pub(crate) fn model_pull(
     shell.pulls.start(&id, &shell.models.library(), channel, ended)
 }
 
+/// Goes on with a paused or failed download, or listens to a running one.
 #[tauri::command(async)]
 pub(crate) fn pull_resume(
     app: AppHandle,

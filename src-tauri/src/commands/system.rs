@@ -11,6 +11,7 @@ use crate::error::{CommandError, Result};
 use crate::state::Shell;
 use crate::windows;
 
+/// A native folder dialog; nothing when it was cancelled.
 #[tauri::command]
 pub(crate) async fn folder_choose(app: AppHandle) -> Result<Option<PathBuf>> {
     let (chosen, answer) = tokio::sync::oneshot::channel();

@@ -5,10 +5,12 @@ use mobile_host::calibration;
 use serde::Serialize;
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CalibrationPoint {
     pub(crate) gamma: f32,
     pub(crate) tokens_per_second: f64,
+    /// Perplexity over that of all experts; 1 is equal.
     pub(crate) perplexity_ratio: f64,
     pub(crate) fallback_rate: f64,
 }
@@ -21,6 +23,7 @@ impl From<calibration::Point> for CalibrationPoint {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Calibration {
     pub(crate) model: String,
@@ -28,9 +31,12 @@ pub(crate) struct Calibration {
     pub(crate) measured_at: u64,
     pub(crate) tokens: u64,
     pub(crate) points: Vec<CalibrationPoint>,
+    /// Twenty bins from 0 to 1.
     pub(crate) confidence_histogram: [u64; CONFIDENCE_BINS],
+    /// The fastest threshold whose perplexity grows by at most `bound`.
     pub(crate) recommended: f32,
     pub(crate) bound: f64,
+    /// Every threshold was measured.
     pub(crate) complete: bool,
 }
 
@@ -50,11 +56,30 @@ impl From<calibration::Calibration> for Calibration {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub(crate) struct CalibrationProgress {
+    /// Policies that are done, plain decoding included.
+    pub(crate) done: usize,
+    pub(crate) total: usize,
+    /// Of the work.
+    pub(crate) share: f64,
+    /// A threshold that is known now.
+    pub(crate) point: Option<CalibrationPoint>,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub(crate) enum CalibrationEvent {
-    Progress { done: usize, total: usize, share: f64, point: Option<CalibrationPoint> },
-    Finished { calibration: Calibration },
+    Progress(CalibrationProgress),
+    Finished {
+        calibration: Calibration,
+    },
+    /// Ended early with nothing worth keeping in place of what was there.
     Stopped,
-    Failed { code: String, message: String },
+    Failed {
+        code: String,
+        message: String,
+    },
 }

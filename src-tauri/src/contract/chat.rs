@@ -1,12 +1,13 @@
 //! Conversations and the answers in them.
 
-use mobile_engine::{Decision, FinishReason, Sampling, Statistics, Token};
+use mobile_engine::{Sampling, Statistics, Token};
 use serde::{Deserialize, Serialize};
 
 use super::{Policy, PolicyKind};
 use crate::error::CommandError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Role {
     System,
@@ -25,18 +26,21 @@ impl Role {
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub(crate) struct PromptMessage {
     pub(crate) role: Role,
     pub(crate) content: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct ChatSettings {
     pub(crate) system: String,
     pub(crate) temperature: f32,
     pub(crate) top_p: f32,
     pub(crate) max_tokens: usize,
+    /// `null` draws a new seed for every answer.
     pub(crate) seed: Option<u64>,
 }
 
@@ -53,6 +57,7 @@ impl From<&ChatSettings> for Sampling {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Stats {
     pub(crate) elapsed_seconds: f64,
@@ -64,12 +69,14 @@ pub(crate) struct Stats {
     pub(crate) unimportant_tokens: u64,
     pub(crate) fallbacks: u64,
     pub(crate) experts_computed: u64,
+    /// What K experts for every token would have computed.
     pub(crate) experts_full: u64,
     pub(crate) cache_hits: u64,
     pub(crate) peak_memory_bytes: usize,
     pub(crate) device: String,
     pub(crate) model: String,
     pub(crate) policy: PolicyKind,
+    /// What `auto` chose, and why; `null` under every other policy.
     pub(crate) chosen: Option<PolicyKind>,
     pub(crate) why: Option<String>,
 }
@@ -100,27 +107,68 @@ impl From<Statistics> for Stats {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Decision {
+    Little,
+    Big,
+    Fallback,
+}
+
+impl From<mobile_engine::Decision> for Decision {
+    fn from(decision: mobile_engine::Decision) -> Self {
+        match decision {
+            mobile_engine::Decision::Little => Self::Little,
+            mobile_engine::Decision::Big => Self::Big,
+            mobile_engine::Decision::Fallback => Self::Fallback,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub(crate) struct TokenRecord {
     pub(crate) text: String,
     pub(crate) decision: Decision,
+    /// The little pass's highest probability; `null` where there was no little pass.
     pub(crate) confidence: Option<f32>,
     pub(crate) ms: f64,
 }
 
 impl From<Token> for TokenRecord {
     fn from(token: Token) -> Self {
-        let had_little_pass = token.decision != Decision::Big;
+        let had_little_pass = token.decision != mobile_engine::Decision::Big;
         Self {
             text: token.text,
-            decision: token.decision,
+            decision: token.decision.into(),
             confidence: had_little_pass.then_some(token.confidence),
             ms: token.ms,
         }
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum FinishReason {
+    Stop,
+    Length,
+    Cancelled,
+}
+
+impl From<mobile_engine::FinishReason> for FinishReason {
+    fn from(reason: mobile_engine::FinishReason) -> Self {
+        match reason {
+            mobile_engine::FinishReason::Stop => Self::Stop,
+            mobile_engine::FinishReason::Length => Self::Length,
+            mobile_engine::FinishReason::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub(crate) enum ChatEvent {
     Started {
@@ -144,6 +192,7 @@ pub(crate) enum ChatEvent {
 
 /// Why a kept answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum KeptReason {
     Stop,
@@ -153,6 +202,7 @@ pub(crate) enum KeptReason {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub(crate) struct Message {
     pub(crate) id: String,
     pub(crate) role: Role,
@@ -164,10 +214,12 @@ pub(crate) struct Message {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Conversation {
     pub(crate) id: String,
     pub(crate) title: String,
+    /// Milliseconds since 1970, as are all times.
     pub(crate) created_at: u64,
     pub(crate) updated_at: u64,
     pub(crate) messages: Vec<Message>,
@@ -176,10 +228,12 @@ pub(crate) struct Conversation {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ConversationSummary {
     pub(crate) id: String,
     pub(crate) title: String,
     pub(crate) updated_at: u64,
+    /// Where a search matched.
     pub(crate) excerpt: Option<String>,
 }

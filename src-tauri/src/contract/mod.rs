@@ -1,5 +1,8 @@
-//! What the window and the shell say to each other: the Rust half of `ui/src/lib/backend/contract.ts`, where every
-//! field is explained. A test compares the two.
+//! What the window and the shell say to each other. `npm run contract` in `ui/` writes it down as TypeScript, with the
+//! commands and events; a test fails where that is no longer the same.
+//!
+//! Units: bytes, seconds, tokens per second; probabilities, shares and rates are 0 to 1. `None`, which the window sees as
+//! `null`, means "not known", never zero.
 
 mod calibration;
 mod chat;
@@ -10,9 +13,9 @@ mod policy;
 mod settings;
 mod system;
 #[cfg(test)]
-mod tests;
+pub(crate) mod typescript;
 
-pub(crate) use calibration::{Calibration, CalibrationEvent};
+pub(crate) use calibration::{Calibration, CalibrationEvent, CalibrationProgress};
 pub(crate) use chat::{ChatEvent, ChatSettings, Conversation, ConversationSummary, PromptMessage, TokenRecord};
 #[cfg(test)]
 pub(crate) use chat::{Message, Role};

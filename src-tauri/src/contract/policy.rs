@@ -4,6 +4,7 @@ use mobile_engine::{DEFAULT_GAMMA, Mobile};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum PolicyKind {
     Auto,
@@ -34,13 +35,16 @@ impl PolicyKind {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(default)]
 pub(crate) struct Policy {
     pub(crate) kind: PolicyKind,
+    /// The confidence below which a little token is generated again; above 1 every token is.
     pub(crate) gamma: f32,
     pub(crate) fallback: bool,
     pub(crate) prefetch: bool,
     pub(crate) renormalize: bool,
+    /// Routing mass kept by `mass`.
     pub(crate) share: f32,
 }
 

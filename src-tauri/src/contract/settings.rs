@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{ChatSettings, Policy};
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Appearance {
     #[default]
@@ -17,6 +18,7 @@ pub(crate) enum Appearance {
 
 /// A field that an older version did not write takes its default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Settings {
     pub(crate) policy: Policy,
@@ -25,6 +27,7 @@ pub(crate) struct Settings {
     pub(crate) autostart: bool,
     pub(crate) shortcut: Option<String>,
     pub(crate) folder: PathBuf,
+    /// Bytes kept for experts; `null` lets the engine decide.
     pub(crate) expert_memory: Option<u64>,
     pub(crate) context_tokens: usize,
     pub(crate) lan: LanSettings,
@@ -47,6 +50,7 @@ impl Default for Settings {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct LanSettings {
     pub(crate) enabled: bool,
@@ -61,7 +65,10 @@ impl Default for LanSettings {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub(crate) struct Look {
+    /// The user's accent colour as `#rrggbb`.
     pub(crate) accent: Option<String>,
+    /// The window is translucent behind the page.
     pub(crate) vibrancy: bool,
 }

@@ -1,5 +1,8 @@
-import type { CommandError, CommandName, Commands, EventName, Events } from './contract';
-import type { StreamName, Streams } from './contract';
+import type { CommandError, Commands, Events, Streams } from './contract';
+
+export type CommandName = keyof Commands;
+export type StreamName = keyof Streams;
+export type EventName = keyof Events;
 
 export interface Backend {
   call<C extends CommandName>(

@@ -1,4 +1,5 @@
-import type { CommandName, Commands } from '../contract';
+import type { CommandName } from '../backend';
+import type { Commands } from '../contract';
 import { summaries } from './conversations';
 import { doctor, initialSettings, memoryPlan, networkFor } from './settings';
 import { error, type MockState } from './state';

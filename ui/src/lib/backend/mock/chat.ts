@@ -1,4 +1,4 @@
-import type { ChatEvent, ChatRequest, Policy, Stats, TokenRecord } from '../contract';
+import type { ChatEvent, Policy, Stats, Streams, TokenRecord } from '../contract';
 import { randomFrom } from './random';
 import type { Scenario } from './scenario';
 import { pieces, texts } from './texts';
@@ -61,7 +61,7 @@ export class MockAnswer {
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
-    request: ChatRequest,
+    request: Streams['chat_send']['args'],
     scenario: Scenario,
     model: string,
     emit: (event: ChatEvent) => void,

@@ -1,5 +1,5 @@
-import type { Backend } from '../backend';
-import type { CommandName, Commands, EventName, Events, StreamName, Streams } from '../contract';
+import type { Backend, CommandName, EventName, StreamName } from '../backend';
+import type { Commands, Events, Streams } from '../contract';
 import { type CallHandlers, callHandlers } from './calls';
 import { MockState } from './state';
 import { type StreamHandlers, streamHandlers } from './streams';

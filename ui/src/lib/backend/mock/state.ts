@@ -1,4 +1,5 @@
-import type { CommandError, EngineState, EventName, Events } from '../contract';
+import type { EventName } from '../backend';
+import type { CommandError, EngineState, Events } from '../contract';
 import type { Calibration, KeyEntry, PullProgress, Settings } from '../contract';
 import type { MockAnswer } from './chat';
 import { conversationsFor } from './conversations';

@@ -1,4 +1,5 @@
-import type { StreamName, Streams } from '../contract';
+import type { StreamName } from '../backend';
+import type { Streams } from '../contract';
 import { MockAnswer } from './chat';
 import { calibration, points } from './live';
 import { error, type MockPull, type MockState } from './state';
