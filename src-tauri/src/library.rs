@@ -184,8 +184,8 @@ impl From<mobile_models::Error> for CommandError {
     fn from(error: mobile_models::Error) -> Self {
         use mobile_models::{Error as E, FileError};
         let code = match error {
-            E::Id(_) => "invalid",
-            E::NotHere(_) | E::NoRepository { .. } | E::NoRevision { .. } => "not_found",
+            E::Id(_) | E::Name(_) => "invalid",
+            E::NotHere(_) | E::NotImported(_) | E::NoRepository { .. } | E::NoRevision { .. } => "not_found",
             E::Gated { .. } | E::Unauthorized { .. } | E::Forbidden { .. } => "forbidden",
             E::Hub { .. } | E::Offline(_) => "network",
             E::DiskFull { .. } | E::File(FileError::Read { .. } | FileError::Write { .. }) => "disk",

@@ -1,7 +1,6 @@
 //! How much memory experts get: what would be in it, and how a model is loaded accordingly.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
 use mobile_engine::{Compute, ComputeDevice, Engine, LoadOptions, Progress};
 use mobile_host::{MemoryChoice, PlaceError, Placing, Source, place, plan};
@@ -11,9 +10,6 @@ use crate::contract::{MemoryMode, MemoryPlan};
 use crate::error::Result;
 use crate::state::Shell;
 
-/// Experts are arranged for streaming one model at a time: two at once would write to the same files.
-static ARRANGING: Mutex<()> = Mutex::new(());
-
 /// How a model is to be loaded by the present settings. Where its experts are to be streamed and have not been arranged
 /// for that yet, this does it, which takes a while.
 pub(crate) fn prepare(
@@ -22,7 +18,6 @@ pub(crate) fn prepare(
     folder: PathBuf,
     tell: &mut dyn FnMut(Progress),
 ) -> Result<LoadOptions, PlaceError> {
-    let _alone = ARRANGING.lock().unwrap_or_else(PoisonError::into_inner);
     let settings = shell.settings.get();
     let compute = Compute::for_device(ComputeDevice::detect()?);
     // What is wrong with a checkpoint that cannot be read, the engine says better.
@@ -34,6 +29,7 @@ pub(crate) fn prepare(
             let [experts, free, memory] = [experts, free, memory].map(bytes);
             tracing::info!("{id}: {experts} of experts, {free} free: streaming them with {memory} in memory");
         }
+        Placing::Waiting => tracing::info!("{id}: another program is arranging experts; waiting for it"),
         Placing::Arranging { done, total } => tell(Progress { done, total }),
     })?;
     Ok(LoadOptions {

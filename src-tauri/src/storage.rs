@@ -1,9 +1,10 @@
 //! JSON files: whole or absent, and set aside rather than lost when they cannot be understood.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use mobile_host::{Readers, write_json};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -36,19 +37,9 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Stored<T>> {
     }
 }
 
-/// Writes a file so that a reader finds the old or the new one, whatever happens in between.
+/// As [`write_json`], for what is nobody else's.
 pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let written = || {
-        fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        serde_json::to_writer(&mut file, value)?;
-        file.flush()?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    written().map_err(|e: io::Error| named(path, &e))
+    write_json(path, value, Readers::Owner)
 }
 
 fn named(path: &Path, error: &io::Error) -> io::Error {

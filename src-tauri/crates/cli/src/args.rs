@@ -158,8 +158,9 @@ pub(crate) struct ModelArgs {
     /// that under the program's home.
     #[arg(long, env = "MOBILE_EXPERT_MEMORY", default_value = "auto", value_name = "SIZE|PERCENT")]
     pub(crate) expert_memory: MemoryChoice,
-    /// Which streamed expert leaves for another: the one not used for the longest time, or the one used least often.
-    #[arg(long, value_enum, default_value = "lru")]
+    /// Which streamed expert leaves for another: the one not used for the longest time, or the one used least often, where
+    /// older uses count less.
+    #[arg(long, value_enum, default_value_t)]
     pub(crate) expert_replacement: ReplacementArg,
     /// While a layer is computed, fetch the streamed experts that the next one will probably want. The policy auto does
     /// so anyway where it measures that it pays.
@@ -282,6 +283,15 @@ pub(crate) enum PolicyArg {
 pub(crate) enum ReplacementArg {
     Lru,
     Lfu,
+}
+
+impl Default for ReplacementArg {
+    fn default() -> Self {
+        match Replacement::default() {
+            Replacement::Lru => Self::Lru,
+            Replacement::Lfu => Self::Lfu,
+        }
+    }
 }
 
 impl From<ReplacementArg> for Replacement {

@@ -21,11 +21,12 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failure> {
     let bits = bits.unwrap_or(Bits { bits: 4, group_size: args.group_size });
     let bar = ProgressBar::new_spinner();
     bar.enable_steady_tick(std::time::Duration::from_millis(200));
-    let done = mobile_engine::convert(&source, &args.target, bits, |done, total| {
+    let waiting = || bar.suspend(|| eprintln!("{}", experts::WAITING));
+    let done = mobile_host::convert(&source, &args.target, bits, waiting, |done, total| {
         bar.set_message(format!("file {done} of {total}"));
     });
     bar.finish_and_clear();
-    let done = done.map_err(|e| Failure::Model(e.to_string()))?;
+    let done = done?;
     if args.json {
         return write_now(&format!("{:#}\n", json!({ "folder": args.target, "weights": done })));
     }

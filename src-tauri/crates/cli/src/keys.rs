@@ -1,10 +1,11 @@
 //! `mobile keys`: the keys that clients from the network show, kept as hashes where the app keeps them, and followed by a
 //! running `mobile serve`.
 
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use mobile_host::{Readers, write_json};
 use mobile_service::{Keys, StoredKey};
 
 use crate::args::KeysCommand;
@@ -76,16 +77,8 @@ fn changed() -> Option<SystemTime> {
     std::fs::metadata(path().ok()?).and_then(|m| m.modified()).ok()
 }
 
-/// A reader finds the old or the new file, whatever happens in between; others cannot read it.
 fn write(keys: &[StoredKey]) -> Result<(), Failure> {
-    let path = path()?;
-    let folder = home()?;
-    std::fs::create_dir_all(&folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(serde_json::json!(keys).to_string().as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
+    Ok(write_json(&path()?, &keys, Readers::Owner)?)
 }
 
 fn path() -> Result<PathBuf, Failure> {

@@ -1,16 +1,18 @@
-//! `mobile list`, `info`, `pull`, `import` and `rm`: the library of models.
+//! `mobile list`, `info`, `import` and `rm`: the library of models.
 
-use indicatif::{ProgressBar, ProgressStyle};
+use std::time::Duration;
+
 use mobile_models::{
-    Arranged, CancellationToken, Catalogue, Error, Fit, Import, Library, Machine, Offer, Pull, PullEvent, Shape,
-    Status, Use, Verdict, assess, bytes, inspect,
+    Arranged, Catalogue, Entry, Error, Fit, Import, LOCAL, Library, Machine, Offer, Origin, Pull, Shape, Status, Use,
+    Verdict, assess, bytes, inspect,
 };
 use serde_json::json;
 
-use crate::args::{ImportArgs, InfoArgs, ListArgs, PullArgs, RemoveArgs};
+use crate::args::{ImportArgs, InfoArgs, ListArgs, RemoveArgs};
 use crate::error::Failure;
 use crate::generate::write_now;
 use crate::model::{self, home};
+use crate::names::nearest;
 use crate::table::table;
 
 pub(crate) fn list(args: &ListArgs) -> Result<(), Failure> {
@@ -26,10 +28,7 @@ pub(crate) fn list(args: &ListArgs) -> Result<(), Failure> {
         write_now("No models yet. mobile list --available shows what can be had, mobile pull ID fetches one.\n")?;
     }
     for entry in &entries {
-        let state = match &entry.status {
-            Status::Ready { checkpoint } => format!("ready, {}", described(&checkpoint.shape)),
-            Status::Incomplete { why } => format!("not complete: {why}"),
-        };
+        let state = state(entry);
         let size = bytes(entry.bytes);
         write_now(&format!("{}  {size}{}  {state}\n", entry.id, arranged(&entry.arranged)))?;
     }
@@ -37,6 +36,16 @@ pub(crate) fn list(args: &ListArgs) -> Result<(), Failure> {
         let (path, size) = (copy.path.display(), bytes(copy.bytes));
         write_now(&format!("{path}  {size}  arranged for streaming, of a model outside the library\n"))
     })
+}
+
+fn state(entry: &Entry) -> String {
+    match &entry.status {
+        Status::Ready { checkpoint } => format!("ready, {}", described(&checkpoint.shape)),
+        Status::Incomplete { why } if entry.origin == Origin::Hub => {
+            format!("not complete: {why}; `mobile pull {}` fetches the rest", entry.id)
+        }
+        Status::Incomplete { why } => format!("not complete: {why}"),
+    }
 }
 
 /// What the copies take that are arranged for streaming, if there are any.
@@ -61,13 +70,25 @@ fn available(library: &Library, as_json: bool) -> Result<(), Failure> {
             offer.id.clone(),
             bytes(offer.bytes),
             count(offer.parameters),
-            format!("{} of {}", offer.shape.top_k, offer.shape.experts),
+            format!("{} or {} of {}", offer.shape.top_k, offer.little_k, offer.shape.experts),
             offer.shape.context.to_string(),
             offer.licence.clone(),
+            bytes(offer.needs_resident),
+            bytes(offer.needs_streamed),
             format!("{}{disk}", verdict(fit.verdict)),
         ]
     };
-    let header = ["model", "size", "parameters", "experts a token", "context", "licence", "on this machine"];
+    let header = [
+        "model",
+        "size",
+        "parameters",
+        "experts a token",
+        "context",
+        "licence",
+        "memory",
+        "streamed from",
+        "on this machine",
+    ];
     write_now(&table(&header, &offers.iter().zip(fits).map(row).collect::<Vec<_>>()))
 }
 
@@ -76,10 +97,10 @@ pub(crate) fn info(args: &InfoArgs) -> Result<(), Failure> {
     let embedded = model::embedded().filter(|_| args.model == model::EMBEDDED);
     let (shape, download, copies) = match embedded.map_or_else(|| library.resolve(&args.model), Ok) {
         Ok(folder) => (inspect(&folder).map_err(|e| failed(&library, e))?.shape, 0, library.arranged(&folder)),
-        Err(Error::NotHere(id)) => match Catalogue::embedded().get(&id) {
-            Some(offer) => (offer.shape.clone(), offer.bytes, Vec::new()),
-            None => return Err(failed(&library, Error::NotHere(id))),
-        },
+        Err(Error::NotHere(id) | Error::Incomplete { id, .. }) => {
+            let (shape, download) = to_be_fetched(&library, &id)?;
+            (shape, download, Vec::new())
+        }
         Err(error) => return Err(failed(&library, error)),
     };
     let offer = Catalogue::embedded().get(&args.model);
@@ -97,74 +118,24 @@ pub(crate) fn info(args: &InfoArgs) -> Result<(), Failure> {
     fit.lines.into_iter().chain(copies).try_for_each(|line| write_now(&format!("  {line}\n")))
 }
 
-pub(crate) fn pull(args: &PullArgs) -> Result<(), Failure> {
-    let library = Library::open(home()?);
-    let id = args.id.parse().map_err(|e| failed(&library, e))?;
-    let pull = Pull { revision: args.revision.clone(), ..Pull::new(id, &library) };
+/// What a model is that is not here, or not whole, and the bytes still to be fetched: by the catalogue, else by the hub.
+fn to_be_fetched(library: &Library, id: &str) -> Result<(Shape, u64), Failure> {
+    let here = library.info(id).map_or(0, |entry| entry.bytes);
+    if let Some(offer) = Catalogue::embedded().get(id) {
+        return Ok((offer.shape.clone(), offer.bytes.saturating_sub(here)));
+    }
+    let known = id.parse().map_err(|e| failed(library, e))?;
+    let pull = Pull { attempts: 2, patience: Duration::from_secs(10), ..Pull::new(known, library) };
     let runtime = tokio::runtime::Runtime::new().map_err(|e| Failure::Other(format!("cannot start: {e}")))?;
-    let done = runtime.block_on(async {
-        let (events, mut receiver) = tokio::sync::mpsc::unbounded_channel();
-        let cancel = CancellationToken::new();
-        let interrupted = cancel.clone();
-        tokio::spawn(async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                interrupted.cancel();
-            }
-        });
-        let as_json = args.json;
-        let shown = tokio::spawn(async move {
-            let bar = ProgressBar::hidden();
-            while let Some(event) = receiver.recv().await {
-                show(&bar, &event, as_json);
-            }
-            bar.finish_and_clear();
-        });
-        let done = pull.run(events, &cancel).await;
-        // The bar is only a picture of what has been said already.
-        let _ = shown.await;
-        done
-    });
-    match done {
-        Ok(path) if !args.json => write_now(&format!("{} is ready in {}\n", args.id, path.display())),
-        Ok(_) => Ok(()),
-        Err(Error::Cancelled) => {
-            eprintln!("What has arrived is kept; the same command goes on from there.");
-            Err(Failure::Interrupted)
+    match runtime.block_on(pull.preview()) {
+        Ok(preview) => Ok((preview.shape, preview.missing)),
+        Err(Error::Offline(_)) => Err(failed(library, Error::NotHere(id.to_owned()))),
+        Err(Error::Hub { endpoint, why }) => {
+            let failure = failed(library, Error::NotHere(id.to_owned()));
+            Err(Failure::Model(format!("{failure}. {endpoint} was asked what it is, and failed: {why}")))
         }
-        Err(error) => Err(failed(&library, error)),
+        Err(error) => Err(failed(library, error)),
     }
-}
-
-fn show(bar: &ProgressBar, event: &PullEvent, as_json: bool) {
-    if as_json {
-        if let Ok(line) = serde_json::to_string(event) {
-            println!("{line}");
-        }
-        return;
-    }
-    match event {
-        PullEvent::Started { total, present, .. } => {
-            bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
-            bar.set_style(style());
-            bar.set_length(*total);
-            bar.set_position(*present);
-        }
-        PullEvent::Progress { file, done, .. } => {
-            bar.set_message(file.clone());
-            bar.set_position(*done);
-        }
-        PullEvent::Waiting { file } => bar.println(format!("another program is fetching {file}; waiting for it")),
-        PullEvent::Retrying { what, why, seconds, .. } => {
-            bar.println(format!("{what}: {why}; again in {seconds:.0} s"));
-        }
-        PullEvent::Damaged { file } => bar.println(format!("{file} arrived damaged and is fetched again")),
-        PullEvent::Verified { .. } | PullEvent::Done { .. } => {}
-    }
-}
-
-fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} {msg}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 pub(crate) fn import(args: &ImportArgs) -> Result<(), Failure> {
@@ -206,7 +177,7 @@ fn described(shape: &Shape) -> String {
 fn verdict(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Fits => "fits in memory",
-        Verdict::FitsStreamed => "larger than memory: needs its experts streamed",
+        Verdict::FitsStreamed => "fits with its experts streamed",
         Verdict::DoesNotFit => "does not fit this machine",
     }
 }
@@ -218,7 +189,9 @@ fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
 /// The error, with the name that was probably meant where it is about one that nothing has.
 pub(crate) fn failed(library: &Library, error: Error) -> Failure {
     let meant = match &error {
-        Error::Id(name) | Error::NotHere(name) | Error::NoRepository { id: name, .. } => meant(library, name),
+        Error::Id(name) | Error::NotHere(name) | Error::NotImported(name) | Error::NoRepository { id: name, .. } => {
+            meant(library, name)
+        }
         _ => None,
     };
     Failure::Model(meant.map_or_else(|| error.to_string(), |meant| format!("{error}. Did you mean {meant}?")))
@@ -227,6 +200,11 @@ pub(crate) fn failed(library: &Library, error: Error) -> Failure {
 /// The id, of the library or the catalogue, that is most like `name`, and not the same.
 fn meant(library: &Library, name: &str) -> Option<String> {
     let here = library.list().unwrap_or_default().into_iter().map(|entry| entry.id);
+    // Imported folders have names of the user's own, which have only `local/` in common.
+    if let Some(own) = name.strip_prefix(LOCAL) {
+        let owns = here.filter_map(|id| id.strip_prefix(LOCAL).map(str::to_owned));
+        return nearest(own, owns).filter(|meant| meant != own).map(|meant| format!("{LOCAL}{meant}"));
+    }
     let offers = Catalogue::embedded().offers.iter().map(|offer| offer.id.clone());
     let ids: Vec<String> = here.chain(offers).collect();
     if ids.iter().any(|id| id == name) {

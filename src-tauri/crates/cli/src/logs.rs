@@ -1,4 +1,4 @@
-//! Log files: one a day, kept for a week.
+//! Log files, one a day, kept for a week; and what is said without any.
 
 use std::fs::File;
 use std::io::stderr;
@@ -6,6 +6,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
+use tracing_subscriber::EnvFilter;
 
 use crate::error::Failure;
 
@@ -16,6 +17,13 @@ const KEPT: usize = 7;
 
 /// Bytes that the file behind standard error may have at the start.
 const MOST_BESIDE: u64 = 1 << 20;
+
+/// Shows on standard error what the program's own parts warn of, for commands that keep no log.
+pub(crate) fn warnings() {
+    let ours = EnvFilter::new("mobile_models=warn,mobile_host=warn,mobile_engine=warn");
+    let lines = tracing_subscriber::fmt().with_env_filter(ours).with_writer(stderr).with_ansi(false);
+    lines.without_time().with_target(false).log_internal_errors(false).init();
+}
 
 /// What writes them.
 pub(crate) fn appender(folder: &Path) -> Result<RollingFileAppender, Failure> {

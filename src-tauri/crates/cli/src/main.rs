@@ -7,6 +7,7 @@ mod calibration;
 mod chat;
 mod convert;
 mod doctor;
+mod environment;
 mod error;
 mod eval;
 mod experts;
@@ -16,9 +17,11 @@ mod keys;
 mod library;
 mod logs;
 mod model;
+mod names;
 mod nodes;
 mod numbers;
 mod plot;
+mod pull;
 mod serve;
 mod service;
 mod settings;
@@ -33,6 +36,10 @@ use error::Failure;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    environment::check();
+    if !matches!(args.command, Command::Serve(_)) {
+        logs::warnings();
+    }
     if let Err(error) = mobile_engine::use_bundled_kernels() {
         eprintln!("mobile: {error}");
         return ExitCode::FAILURE;
@@ -50,7 +57,7 @@ fn main() -> ExitCode {
         Command::Service(args) => service::run(&args),
         Command::List(args) => library::list(&args),
         Command::Info(args) => library::info(&args),
-        Command::Pull(args) => library::pull(&args),
+        Command::Pull(args) => pull::run(&args),
         Command::Import(args) => library::import(&args),
         Command::Rm(args) => library::remove(&args),
         Command::Doctor(args) => doctor::run(&args),

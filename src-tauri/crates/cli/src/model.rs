@@ -15,6 +15,9 @@ use crate::library::failed;
 /// The model that comes with the program.
 pub(crate) const EMBEDDED: &str = "olmoe-tiny";
 
+/// The variable that names the folder for the program's own files.
+pub(crate) const HOME: &str = "MOBILE_HOME";
+
 /// Loads the model, with a bar on standard error while it takes long enough to see.
 pub(crate) fn load(args: &ModelArgs) -> Result<Engine, Failure> {
     let options = options(args)?;
@@ -84,7 +87,7 @@ pub(crate) fn named(model: &str) -> Result<PathBuf, Failure> {
 
 /// Where the program keeps its own files: `MOBILE_HOME`, else the system's place for application data.
 pub(crate) fn home() -> Result<PathBuf, Failure> {
-    if let Some(folder) = std::env::var_os("MOBILE_HOME").filter(|f| !f.is_empty()) {
+    if let Some(folder) = std::env::var_os(HOME).filter(|f| !f.is_empty()) {
         return Ok(PathBuf::from(folder));
     }
     let name = if cfg!(target_os = "macos") { "MoBiLE" } else { "mobile" };

@@ -15,6 +15,7 @@ use toml::{Spanned, Value};
 use crate::args::{Args, Command, ServeArgs};
 use crate::error::Failure;
 use crate::model::home;
+use crate::names::nearest;
 
 /// The file's name in the program's own folder.
 const FILE: &str = "config.toml";
@@ -110,9 +111,15 @@ impl File {
 
 /// One setting as flags; none where it was given otherwise.
 fn flags(command: &ClapCommand, given: &ArgMatches, name: &str, value: &Value) -> Result<Vec<String>, String> {
-    let settable = |a: &&clap::Arg| a.get_long() == Some(name) && !["config", "help"].contains(&name);
-    let Some(argument) = command.get_arguments().find(settable) else {
-        return Err(format!("unknown setting `{name}`; `mobile serve --help` lists what there is to set"));
+    let settable =
+        || command.get_arguments().filter(|a| a.get_long().is_some_and(|l| !["config", "help"].contains(&l)));
+    let Some(argument) = settable().find(|a| a.get_long() == Some(name)) else {
+        let known = settable().filter_map(|a| a.get_long().map(str::to_owned));
+        let hint = nearest(name, known).map_or_else(
+            || "`mobile serve --help` lists what there is to set".to_owned(),
+            |meant| format!("did you mean `{meant}`?"),
+        );
+        return Err(format!("unknown setting `{name}`; {hint}"));
     };
     let said = |id: &str| matches!(given.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable));
     let contradicted = command.get_arg_conflicts_with(argument).iter().any(|other| said(other.get_id().as_str()));
@@ -180,9 +187,9 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_its_line() {
         for (text, line, words) in [
-            ("port = 1\n\nprot = 2\n", 3, "unknown setting `prot`"),
+            ("port = 1\n\nprot = 2\n", 3, "unknown setting `prot`; did you mean `port`?"),
             ("config = \"other.toml\"", 1, "unknown setting `config`"),
-            ("[serve]\nport = 1\n", 1, "unknown setting `serve`"),
+            ("[serve]\nport = 1\n", 1, "unknown setting `serve`; `mobile serve --help`"),
             ("# the port\nport = 70000", 2, "70000 is not in 0..=65535"),
             ("policy = \"half\"", 1, "[possible values: full, little, mobile, mass, auto]"),
             ("no-fallback = \"yes\"", 1, "`no-fallback` must be true or false"),

@@ -11,6 +11,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use hub::{COMMIT, Fault, Hub, Served, git_oid, sha256};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -187,6 +188,46 @@ fn killed_at_ten_points_it_goes_on_from_every_byte_that_had_arrived() {
     succeed(offline.spawn().expect("started"));
     let mut generate = s.mobile(&["generate", "hi", "--max-tokens", "2", "--model", ID]);
     succeed(generate.env("HF_HUB_OFFLINE", "1").env("HF_ENDPOINT", "http://127.0.0.1:9").spawn().expect("started"));
+}
+
+#[test]
+fn what_is_not_here_is_assessed_before_it_is_fetched() {
+    let s = setup();
+    let info = || {
+        let output = s.mobile(&["info", ID, "--json"]).output().expect("ran");
+        let facts: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!((&facts["shape"]["experts"], &facts["fit"]["verdict"]), (&8.into(), &"fits".into()));
+        facts["fit"]["download"].as_u64().expect("bytes") as usize
+    };
+    let whole = info();
+    assert!(whole > s.total() && !s.cache().exists() && s.served(0).is_empty());
+    let mut child = s.pull();
+    s.until(s.total() / 3, &mut [&mut child]);
+    kill(child);
+    let rest = info();
+    assert!(rest > 0 && rest <= whole - s.total() / 3, "{rest} of {whole}");
+    let list = s.mobile(&["list"]).output().expect("ran").stdout;
+    let list = String::from_utf8_lossy(&list);
+    assert!(list.contains("is missing; `mobile pull a/olmoe` fetches the rest"), "{list}");
+}
+
+#[test]
+fn what_goes_wrong_is_said_without_a_terminal_and_as_json() {
+    let s = setup();
+    s.hub.heal();
+    s.hub.fault("/revision/", Fault::Status(503, Vec::new()), Some(1));
+    let output = s.pull().wait_with_output().expect("ended");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("it answered 503; again in"), "{said}");
+    assert!(said.contains("kB in "), "{said}");
+    let output = s.mobile(&["pull", "a/nothing", "--json"]).output().expect("ran");
+    let last: Value = serde_json::from_slice(&output.stdout).expect("one line of JSON");
+    assert_eq!((&last["event"], &last["code"]), (&"failed".into(), &"no_repository".into()));
+    // What is here is used where the hub does not answer, and that is said.
+    let mut unreachable = s.mobile(&["pull", ID]);
+    let output = unreachable.env("HF_ENDPOINT", "http://127.0.0.1:9").output().expect("ran");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("using a/olmoe as it was downloaded before"), "{said}");
 }
 
 #[test]

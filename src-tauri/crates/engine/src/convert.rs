@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use mlx_rs::ops::quantize;
 use mlx_rs::{Array, Dtype};
 use mobile_files::{FromFile as _, read_shared_text};
-use safetensors::View;
+use safetensors::{SafeTensorError, View};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -22,6 +22,9 @@ use crate::families::{MoeNames, Spec};
 
 /// Bytes of a weight file at most, as on the hub.
 const SHARD_BYTES: usize = 5_000_000_000;
+
+/// In an unfinished folder, what it is to become.
+const BEGUN: &str = ".begun.json";
 
 /// Files that come along as they are.
 const COMPANIONS: &[&str] = &[
@@ -44,7 +47,8 @@ pub struct Converted {
 }
 
 /// Converts the checkpoint in `source` to `target`, a folder that must not exist. An interrupted conversion leaves
-/// `target` absent; its finished files are used by the next attempt.
+/// `target` absent; its finished files are used by the next attempt with the same source and settings. Two at once to
+/// one target would get into each other's way.
 ///
 /// # Errors
 /// What is wrong with the checkpoint, [`Error::File`] when it is quantized already or what is in the way of writing.
@@ -61,8 +65,7 @@ pub fn convert(source: &Path, target: &Path, bits: Bits, mut progress: impl FnMu
     let tensors = Tensors::open(source)?;
     let entries = entries(&tensors, &spec, bits)?;
 
-    let partial = partial_of(target);
-    std::fs::create_dir_all(&partial).map_err(Error::write(&partial))?;
+    let partial = begin(source, target, &json!(bits))?;
     let shards = shards(entries);
     let mut index = BTreeMap::new();
     let (mut bytes, files) = (0, shards.len());
@@ -82,7 +85,7 @@ pub fn convert(source: &Path, target: &Path, bits: Bits, mut progress: impl FnMu
     }
     write_config(&config.fields, &partial.join("config.json"), bits)?;
     copy_companions(source, &partial)?;
-    std::fs::rename(&partial, target).map_err(Error::write(target))?;
+    finish(&partial, target)?;
     Ok(Converted { bytes, files, bits_per_weight: f64::from(bits.bits) + 32.0 / f64::from(bits.group_size) })
 }
 
@@ -108,10 +111,42 @@ pub(crate) fn write_as_stored(tensors: &Tensors, wanted: impl Fn(&str) -> bool, 
     write_shard(tensors, entries, Bits::new(4), &folder.join("model.safetensors"))
 }
 
-/// Where an unfinished conversion to `target` lies.
-pub(crate) fn partial_of(target: &Path) -> PathBuf {
+/// The folder in which `target` grows until it is whole.
+#[must_use]
+pub fn partial_of(target: &Path) -> PathBuf {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     target.with_file_name(format!(".{name}.partial"))
+}
+
+/// The folder in which `target` grows, with the finished files of an interrupted run. One of another source or with
+/// other settings is of no use, nor is what one was at when it was killed.
+pub(crate) fn begin(source: &Path, target: &Path, settings: &Value) -> Result<PathBuf> {
+    let partial = partial_of(target);
+    let begun = partial.join(BEGUN);
+    let source = source.canonicalize().map_err(Error::read(source))?;
+    let becomes = json!({ "source": source.to_string_lossy(), "settings": settings });
+    let same =
+        std::fs::read(&begun).is_ok_and(|text| serde_json::from_slice::<Value>(&text).is_ok_and(|v| v == becomes));
+    if !same {
+        if partial.exists() {
+            std::fs::remove_dir_all(&partial).map_err(Error::write(&partial))?;
+        }
+        std::fs::create_dir_all(&partial).map_err(Error::write(&partial))?;
+        write_json(&begun, &becomes)?;
+    }
+    let files = std::fs::read_dir(&partial).map_err(Error::read(&partial))?.flatten();
+    // Files are written under hidden names.
+    for file in files.filter(|file| file.file_name().as_encoded_bytes().starts_with(b".") && file.path() != begun) {
+        std::fs::remove_file(file.path()).map_err(Error::write(file.path()))?;
+    }
+    Ok(partial)
+}
+
+/// Moves what [`begin`] began to its place.
+pub(crate) fn finish(partial: &Path, target: &Path) -> Result<()> {
+    std::fs::rename(partial, target).map_err(Error::write(target))?;
+    let begun = target.join(BEGUN);
+    std::fs::remove_file(&begun).map_err(Error::write(begun))
 }
 
 /// One tensor to write.
@@ -232,7 +267,10 @@ fn write_shard(tensors: &Tensors, shard: Vec<Entry>, bits: Bits, path: &Path) ->
         let _ = std::fs::remove_file(path);
         return Err(error);
     }
-    written.map_err(|e| Error::write(path)(std::io::Error::other(e)))?;
+    written.map_err(|e| match e {
+        SafeTensorError::IoError(e) => Error::write(path)(e),
+        e => Error::write(path)(std::io::Error::other(e)),
+    })?;
     make_readable(path)
 }
 

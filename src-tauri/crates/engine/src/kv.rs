@@ -1,8 +1,14 @@
-//! The KV cache of one sequence.
+//! Keys and values of the sequences that are decoded.
 
-use mlx_rs::ops::indexing::{IndexOp as _, TryIndexMutOp as _};
-use mlx_rs::ops::{concatenate, zeros_dtype};
-use mlx_rs::{Array, Dtype};
+mod seats;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use mlx_rs::Array;
+use mlx_rs::transforms::eval;
+
+pub(crate) use seats::Seats;
 
 use crate::error::Result;
 
@@ -12,22 +18,23 @@ const GROWTH: usize = 256;
 
 /// Keys and values of all layers for the first [`KvCache::len`] positions of a sequence.
 ///
-/// Rolling back is shortening: the arrays keep their capacity and later positions are written over.
-#[derive(Debug, Clone)]
+/// Rolling back is shortening: the arrays keep their capacity and later positions are written over. Caches of equal
+/// capacity [may share arrays](side_by_side), each its own seat in them.
+#[derive(Debug)]
 pub(crate) struct KvCache {
-    layers: Vec<LayerCache>,
+    seats: Rc<RefCell<Seats>>,
+    seat: Rc<Cell<usize>>,
     len: usize,
-}
-
-/// Keys and values of one layer, each of shape `[1, kv_heads, capacity, head_dim]`.
-#[derive(Debug, Clone, Default)]
-struct LayerCache {
-    arrays: Option<(Array, Array)>,
 }
 
 impl KvCache {
     pub(crate) fn new(layers: usize) -> Self {
-        Self { layers: vec![LayerCache::default(); layers], len: 0 }
+        Self::holding(Seats::new(layers), 0)
+    }
+
+    fn holding(mut seats: Seats, len: usize) -> Self {
+        let seat = seats.take(0);
+        Self { seats: Rc::new(RefCell::new(seats)), seat, len }
     }
 
     /// Positions that count.
@@ -49,62 +56,101 @@ impl KvCache {
     /// Writes keys and values of shape `[1, kv_heads, n, head_dim]` behind the positions that count, and gives those
     /// of positions `from..len + n`.
     pub(crate) fn update(&mut self, layer: usize, keys: &Array, values: &Array, from: usize) -> Result<(Array, Array)> {
-        let start = self.len as i32;
-        let end = start + keys.dim(2);
-        let cache = &mut self.layers[layer];
-        cache.reserve(end, keys, values)?;
-        let Some((k, v)) = &mut cache.arrays else { unreachable!("reserved above") };
-        k.try_index_mut((.., .., start..end, ..), keys)?;
-        v.try_index_mut((.., .., start..end, ..), values)?;
-        let from = from as i32;
-        Ok((k.index((.., .., from..end, ..)), v.index((.., .., from..end, ..))))
+        self.seats.borrow_mut().update(layer, self.seat.get(), [keys, values], self.len, from)
+    }
+
+    /// A copy that shares nothing.
+    pub(crate) fn copy(&self) -> Result<Self> {
+        let copy = self.seats.borrow().copy(self.seat.get())?;
+        // Until it has been made, nothing can be written in place into what it is made of.
+        eval(copy.arrays())?;
+        Ok(Self::holding(copy, self.len))
+    }
+
+    /// The same cache, in arrays of its own.
+    pub(crate) fn alone(self) -> Result<Self> {
+        if self.seats.borrow().count() == 1 { Ok(self) } else { self.copy() }
     }
 
     /// The arrays themselves, for an evaluation that must not leave them behind.
-    pub(crate) fn arrays(&self) -> impl Iterator<Item = &Array> {
-        self.layers.iter().flat_map(|l| l.arrays.iter().flat_map(|(k, v)| [k, v]))
+    pub(crate) fn arrays(&self) -> Vec<Array> {
+        self.seats.borrow().arrays().cloned().collect()
+    }
+
+    /// Where the keys and values are.
+    pub(crate) fn place(&self) -> (&Rc<RefCell<Seats>>, usize) {
+        (&self.seats, self.seat.get())
     }
 
     /// Keys and values that count, layer by layer.
     #[cfg(test)]
     pub(crate) fn contents(&self) -> Vec<(Array, Array)> {
-        let end = self.len as i32;
-        let cut = |a: &Array| a.index((.., .., 0..end, ..));
-        self.layers.iter().filter_map(|l| l.arrays.as_ref()).map(|(k, v)| (cut(k), cut(v))).collect()
+        self.seats.borrow().contents(self.seat.get(), self.len)
+    }
+
+    fn capacity(&self) -> usize {
+        self.seats.borrow().capacity()
     }
 
     /// Bytes held, capacity included.
     pub(crate) fn bytes(&self) -> usize {
-        self.arrays().map(Array::nbytes).sum()
+        let seats = self.seats.borrow();
+        seats.bytes() / seats.count()
     }
 }
 
-impl LayerCache {
-    fn reserve(&mut self, positions: i32, keys: &Array, values: &Array) -> Result<()> {
-        let held = self.arrays.as_ref().map_or(0, |(k, _)| k.dim(2));
-        if positions <= held {
-            return Ok(());
+/// Gives each of `caches` room for one more position, and brings those of equal capacity into the same arrays, where one
+/// operation attends for all of them.
+///
+/// A cache joins once, when it is first decoded beside another: those that share arrays already stay where they are,
+/// whichever of them a pass is about.
+pub(crate) fn side_by_side(caches: &mut [&mut KvCache]) -> Result<()> {
+    make_room(caches)?;
+    let mut capacities: Vec<usize> = caches.iter().map(|cache| cache.capacity()).collect();
+    capacities.sort_unstable();
+    capacities.dedup();
+    for equal in capacities {
+        let alike = caches.iter().filter(|cache| cache.capacity() == equal);
+        let Some(host) = alike.max_by_key(|cache| cache.seats.borrow().count()) else { continue };
+        let host = Rc::clone(&host.seats);
+        let joins = |cache: &KvCache| cache.seats.borrow().count() == 1 && !Rc::ptr_eq(&cache.seats, &host);
+        let newcomers = caches.iter_mut().filter(|cache| cache.capacity() == equal && joins(cache));
+        let newcomers: Vec<&mut &mut KvCache> = newcomers.collect();
+        let guests: Vec<_> = newcomers.iter().map(|cache| Rc::clone(&cache.seats)).collect();
+        let seats = host.borrow_mut().admit(&guests)?;
+        for (cache, seat) in newcomers.into_iter().zip(seats) {
+            cache.seats = Rc::clone(&host);
+            cache.seat = seat;
         }
-        let step = GROWTH as i32;
-        let wanted = positions.max(held + held / 2);
-        let capacity = (wanted + step - 1) / step * step;
-        let room = |like: &Array| zeros(&[1, like.dim(1), capacity - held, like.dim(3)], like.dtype());
-        let (k, v) = (room(keys)?, room(values)?);
-        self.arrays = Some(match self.arrays.take() {
-            None => (k, v),
-            Some((old_k, old_v)) => (concatenate(&[old_k, k], 2)?, concatenate(&[old_v, v], 2)?),
-        });
-        Ok(())
     }
+    Ok(())
 }
 
-fn zeros(shape: &[i32], dtype: Dtype) -> Result<Array> {
-    Ok(zeros_dtype(shape, dtype)?)
+/// Gives each cache room for one more position: on all seats of its arrays where most of them need it, else in arrays of
+/// its own.
+fn make_room(caches: &mut [&mut KvCache]) -> Result<()> {
+    for n in 0..caches.len() {
+        let seats = Rc::clone(&caches[n].seats);
+        seats.borrow_mut().close_ranks()?;
+        let (capacity, held) = (seats.borrow().capacity(), seats.borrow().held());
+        let is_full = |cache: &&mut KvCache| Rc::ptr_eq(&cache.seats, &seats) && cache.len >= capacity;
+        if !is_full(&caches[n]) {
+            continue;
+        }
+        if caches.iter().filter(|cache| is_full(cache)).count() * 2 < held {
+            *caches[n] = caches[n].copy()?;
+        }
+        caches[n].seats.borrow_mut().reserve(caches[n].len + 1)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    use mlx_rs::Dtype;
+    use mlx_rs::ops::indexing::IndexOp as _;
 
     use super::*;
     use crate::checkpoint::{Config, Loader, Tensors};
@@ -172,5 +218,63 @@ mod tests {
             let at = |a: &Array| a.index((0, 1, n as i32, 0)).item_exact::<f32>();
             assert_eq!((at(keys), at(values)), (n as f32, -(n as f32)));
         }
+    }
+
+    /// Caches of one position in one layer, all of the same capacity.
+    fn caches(count: usize) -> Vec<KvCache> {
+        let of = |n| {
+            let mut cache = KvCache::new(1);
+            let row = Array::from_slice(&[n as f32; 4], &[1, 2, 1, 2]);
+            cache.update(0, &row, &row, 0).expect("written");
+            cache.advance(1);
+            cache
+        };
+        (0..count).map(of).collect()
+    }
+
+    fn seats(cache: &KvCache) -> usize {
+        cache.place().0.borrow().count()
+    }
+
+    fn firsts(caches: &[KvCache]) -> Vec<f32> {
+        caches.iter().map(|cache| cache.contents()[0].0.index((0, 0, 0, 0)).item_exact::<f32>()).collect()
+    }
+
+    #[test]
+    fn caches_of_equal_capacity_share_arrays_and_take_free_seats() {
+        let mut all = caches(5);
+        side_by_side(&mut all.iter_mut().collect::<Vec<_>>()).expect("seated");
+        assert_eq!((seats(&all[0]), firsts(&all)), (5, vec![0.0, 1.0, 2.0, 3.0, 4.0]));
+        all.remove(1);
+        all.extend(caches(1));
+        side_by_side(&mut all.iter_mut().collect::<Vec<_>>()).expect("seated");
+        assert_eq!((seats(&all[0]), firsts(&all)), (5, vec![0.0, 2.0, 3.0, 4.0, 0.0]));
+        assert_eq!(all[0].bytes() * 5, all[0].place().0.borrow().bytes());
+        all.drain(1..4);
+        side_by_side(&mut all.iter_mut().collect::<Vec<_>>()).expect("seated");
+        assert_eq!((seats(&all[0]), firsts(&all)), (2, vec![0.0, 0.0]));
+    }
+
+    #[test]
+    fn one_that_outgrows_the_others_leaves_them() {
+        let mut all = caches(3);
+        side_by_side(&mut all.iter_mut().collect::<Vec<_>>()).expect("seated");
+        all[2].advance(GROWTH - 1);
+        side_by_side(&mut all.iter_mut().collect::<Vec<_>>()).expect("seated");
+        assert_eq!(all.iter().map(seats).collect::<Vec<_>>(), [3, 3, 1]);
+        assert_eq!(all.iter().map(KvCache::capacity).collect::<Vec<_>>(), [GROWTH, GROWTH, 2 * GROWTH]);
+        all[0].advance(GROWTH - 1);
+        all[1].advance(GROWTH - 1);
+        side_by_side(&mut all.iter_mut().collect::<Vec<_>>()).expect("seated");
+        assert_eq!(firsts(&all), [0.0, 1.0, 2.0]);
+        assert!(all.iter().all(|cache| cache.capacity() == 2 * GROWTH));
+    }
+
+    #[test]
+    fn what_is_kept_of_a_cache_holds_nothing_of_the_others() {
+        let mut all = caches(3);
+        side_by_side(&mut all.iter_mut().collect::<Vec<_>>()).expect("seated");
+        let kept = all.remove(1).alone().expect("copied");
+        assert_eq!((seats(&kept), firsts(&[kept])), (1, vec![1.0]));
     }
 }

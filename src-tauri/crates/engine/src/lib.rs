@@ -42,7 +42,7 @@ mod text;
 pub use bundle::use_bundled_kernels;
 pub use checkpoint::{Bits, check};
 pub use constraint::Constraint;
-pub use convert::{Converted, convert};
+pub use convert::{Converted, convert, partial_of};
 pub use decode::{Event, FinishReason, Finished, Generation, Logprob, Prefill, Remote, Request, Token};
 pub use device::{Compute, ComputeDevice, mlx_version};
 pub use engine::{Engine, Live, LoadOptions, ModelInfo, Progress, Status};

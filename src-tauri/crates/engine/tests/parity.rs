@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 
 use common::{Golden, assert_greedy, embedded, fixtures, ids, load, micro, plain, run};
-use mobile_engine::{Engine, Policy, Prefill, Request};
+use mobile_engine::{Bits, Engine, Policy, Prefill, Request, convert, partial_of};
 
 /// All logits of the position after the prompt, put together from the log probabilities of every token; they are the
 /// reference's up to a constant, which the comparison takes out.
@@ -111,4 +111,34 @@ fn quantized_qwen_agrees_with_mlx_lm() {
 #[test]
 fn quantized_mixtral_agrees_with_mlx_lm() {
     check_quantized("mixtral-tiny", &fixtures().join("mixtral-tiny"));
+}
+
+#[test]
+fn an_interrupted_conversion_goes_on_and_one_with_other_settings_begins_anew() {
+    let (source, home) = (micro("olmoe-sharded"), tempfile::tempdir().expect("a folder"));
+    let target = home.path().join("model");
+    let with = |group_size| Bits { bits: 4, group_size };
+    let interrupted = |bits| {
+        let ended = std::panic::catch_unwind(|| convert(source.path(), &target, bits, |_, _| panic!("interrupted")));
+        assert!(ended.is_err() && !target.exists());
+        // What was being written when the process was killed.
+        std::fs::write(partial_of(&target).join(".tmpKilled"), "half").expect("written");
+        let weights = partial_of(&target).join("model.safetensors");
+        weights.metadata().expect("finished").modified().expect("a time")
+    };
+    let converted = |bits| {
+        convert(source.path(), &target, bits, |_, _| {}).expect("converted");
+        let files = std::fs::read_dir(&target).expect("there").flatten();
+        let hidden: Vec<_> = files.map(|f| f.file_name()).filter(|n| n.to_string_lossy().starts_with('.')).collect();
+        assert!(hidden.is_empty() && !partial_of(&target).exists(), "{hidden:?}");
+        let engine = load(&target);
+        assert_eq!(engine.info().bits, Some(4));
+        let written = target.join("model.safetensors").metadata().expect("there").modified().expect("a time");
+        std::fs::remove_dir_all(&target).expect("removed");
+        written
+    };
+    let before = interrupted(with(32));
+    assert_eq!(converted(with(32)), before, "the finished file was used");
+    let before = interrupted(with(64));
+    assert_ne!(converted(with(32)), before, "a file of other groups is of no use");
 }

@@ -8,9 +8,13 @@ use std::str::FromStr;
 
 use bytesize::ByteSize;
 use mobile_engine::{Bits, Compute, ComputeDevice, ExpertMemory, is_arranged};
-use mobile_models::{Library, Quantization, Room, Shape, Use, Verdict, assess, available_memory, bytes, free_space};
+use mobile_models::{Library, Quantization, Room, Shape, Use, Verdict, assess, available_memory};
 
+use crate::target::Target;
 pub use plan::{Plan, plan};
+
+/// What is done to the experts, for messages.
+const ARRANGING: &str = "the arrangement of the experts for streaming";
 
 /// What the owner allows.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -94,6 +98,8 @@ pub enum Placing {
         /// Memory that experts will take.
         memory: u64,
     },
+    /// Another program writes a model in the same place; it is waited for.
+    Waiting,
     /// Experts are being arranged for streaming.
     Arranging {
         /// Layers done.
@@ -103,7 +109,7 @@ pub enum Placing {
     },
 }
 
-/// Why a checkpoint cannot be placed.
+/// Why a checkpoint cannot be placed or written.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
     /// What is wrong with the checkpoint or the device.
@@ -112,9 +118,12 @@ pub enum PlaceError {
     /// What is wrong with the library.
     #[error(transparent)]
     Library(#[from] mobile_models::Error),
-    /// The disk is too full for the arranged experts, or ran full while they were written.
+    /// The disk is too full for what is to be written, or ran full meanwhile.
     #[error("{0}")]
     NoSpace(String),
+    /// The folder to be written is there.
+    #[error("{path} exists already; name a folder that does not, or remove it", path = .0.display())]
+    Exists(PathBuf),
     /// A folder that cannot be made.
     #[error("cannot make {path}: {source}", path = .folder.display())]
     Folder {
@@ -126,7 +135,7 @@ pub enum PlaceError {
 }
 
 /// Decides where the experts of a checkpoint live, and arranges them for streaming where they are to be streamed and
-/// have not been arranged yet.
+/// have not been arranged yet, by this program or by another that is at it.
 ///
 /// # Errors
 /// [`PlaceError`].
@@ -147,7 +156,12 @@ pub fn place(
     let variant = format!("{:?}-{bits}", source.compute()?).to_lowercase();
     let target = library.streamed_folder(&source.folder, &variant)?;
     if !is_arranged(&target) {
-        arrange(&source, &target, &mut |done, total| tell(Placing::Arranging { done, total }))?;
+        let writing =
+            Target { folder: &target, doing: ARRANGING, elsewhere: "set MOBILE_HOME to a folder on another disk" };
+        let _alone = writing.alone(|| tell(Placing::Waiting))?;
+        if !is_arranged(&target) {
+            arrange_alone(&source, &writing, tell)?;
+        }
     }
     Ok(Placed { folder: target, memory })
 }
@@ -176,40 +190,27 @@ fn memory_within(shape: &Shape, usage: &Use, free: u64) -> (ExpertMemory, u64) {
     (ExpertMemory::Bytes(fit.expert_cache.max(layer_of_experts)), fit.experts)
 }
 
-/// Writes the experts of `source` to `target`, layer by layer; `progress` is told of those that are done and of all.
+/// Writes the experts of `source` to `target`, layer by layer; `tell` is told of those that are done and of all.
 ///
 /// # Errors
 /// [`PlaceError`]; [`PlaceError::NoSpace`] before anything is written, or when others fill the disk meanwhile.
-pub fn arrange(source: &Source, target: &Path, progress: &mut dyn FnMut(usize, usize)) -> Result<(), PlaceError> {
+pub fn arrange(source: &Source, target: &Path, tell: &mut dyn FnMut(Placing)) -> Result<(), PlaceError> {
+    let target = Target { folder: target, doing: ARRANGING, elsewhere: "name a folder on another disk" };
+    target.must_be_new()?;
+    let _alone = target.alone(|| tell(Placing::Waiting))?;
+    target.must_be_new()?;
+    arrange_alone(source, &target, tell)
+}
+
+fn arrange_alone(source: &Source, target: &Target<'_>, tell: &mut dyn FnMut(Placing)) -> Result<(), PlaceError> {
     let compute = source.compute()?;
-    let parent = target.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).map_err(|source| PlaceError::Folder { folder: parent.to_owned(), source })?;
     if let Ok(shape) = source.shape() {
         let experts = shape.moe_layers() * shape.experts * held_bytes(&shape, source.quantization(), compute);
-        let wanted = experts + shape.resident_bytes(None);
-        let free = free_space(parent)?;
-        if wanted > free {
-            return Err(PlaceError::NoSpace(format!(
-                "arranging the experts for streaming takes about {} in {}, where {} are free; free some, or set \
-                 MOBILE_HOME to a folder on another disk",
-                bytes(wanted),
-                parent.display(),
-                bytes(free)
-            )));
-        }
+        target.must_hold(experts + shape.resident_bytes(None))?;
     }
-    mobile_engine::arrange(&source.folder, target, compute, source.quantize, progress).map_err(|error| match error {
-        mobile_engine::Error::File(mobile_engine::FileError::Write { path, source })
-            if source.kind() == io::ErrorKind::StorageFull =>
-        {
-            PlaceError::NoSpace(format!(
-                "the disk ran full at {} while the experts were arranged for streaming; free some, or set MOBILE_HOME \
-                 to a folder on another disk; what is done is kept, and the next run goes on from there",
-                path.display()
-            ))
-        }
-        error => error.into(),
-    })?;
+    let progress = |done, total| tell(Placing::Arranging { done, total });
+    mobile_engine::arrange(&source.folder, target.folder, compute, source.quantize, progress)
+        .map_err(|error| target.failed(error))?;
     Ok(())
 }
 

@@ -33,12 +33,32 @@ pub enum Error {
     Id(String),
 
     /// Neither a folder nor a model of the library.
-    #[error("{0} is not on this machine; fetch it with `mobile pull {0}` or give the path of a folder")]
+    #[error(
+        "{0} is not on this machine; `mobile list` shows what is, `mobile pull {0}` fetches it; the path of a folder does as \
+         well"
+    )]
     NotHere(String),
+
+    /// No folder was imported under this name.
+    #[error("{0} is not in the library; `mobile list` shows what is, `mobile import FOLDER` adds a folder")]
+    NotImported(String),
+
+    /// What a folder is to be imported as.
+    #[error("a model cannot be named {0:?}: give it a name of letters, digits, `-`, `_` and `.` with --name")]
+    Name(String),
 
     /// Some of the model is on disk, and not all.
     #[error("{id} is not complete ({why}); `mobile pull {id}` fetches the rest")]
     Incomplete {
+        /// The model.
+        id: String,
+        /// What is missing.
+        why: String,
+    },
+
+    /// An imported folder is no longer what it was.
+    #[error("{id} can no longer be loaded ({why}); mend the folder, or `mobile rm {id}` and import it again")]
+    Damaged {
         /// The model.
         id: String,
         /// What is missing.
@@ -54,7 +74,7 @@ pub enum Error {
     Exists(String),
 
     /// The repository holds no model that could be loaded.
-    #[error("{id} holds no safetensors checkpoint ({what}); choose a conversion that does")]
+    #[error("{id} holds nothing that can be loaded ({what}); choose a conversion that does")]
     NotAModel {
         /// The model.
         id: String,
@@ -117,7 +137,9 @@ pub enum Error {
     },
 
     /// The account of the token may not read the repository.
-    #[error("the token in use may not read {id}: ask its owner at {endpoint}/{id}, or set HF_TOKEN to another token")]
+    #[error(
+        "{endpoint} lets not everybody read {id}: ask its owner at {endpoint}/{id}, or set HF_TOKEN to a token that may"
+    )]
     Forbidden {
         /// The model.
         id: String,
@@ -154,7 +176,7 @@ pub enum Error {
 
     /// Too little space on the disk.
     #[error(
-        "{} needs {} more and {} are free: free {} and try again, or set HF_HOME to a folder on another disk",
+        "{} needs {} more and {} are free: free {} and try again, or {instead}",
         path.display(), bytes(*needed), bytes(*free), bytes(needed.saturating_sub(*free))
     )]
     DiskFull {
@@ -164,6 +186,8 @@ pub enum Error {
         needed: u64,
         /// Bytes free.
         free: u64,
+        /// What else can be done.
+        instead: &'static str,
     },
 
     /// The caller cancelled. What has arrived is kept.
@@ -184,8 +208,10 @@ impl Error {
             Self::File(FileError::Weights { .. }) => "weights",
             Self::Architecture { .. } => "architecture",
             Self::Id(_) => "id",
-            Self::NotHere(_) => "not_here",
+            Self::Name(_) => "name",
+            Self::NotHere(_) | Self::NotImported(_) => "not_here",
             Self::Incomplete { .. } => "incomplete",
+            Self::Damaged { .. } => "damaged",
             Self::Busy(_) => "busy",
             Self::Exists(_) => "exists",
             Self::NotAModel { .. } => "not_a_model",

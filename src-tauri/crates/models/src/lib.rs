@@ -29,7 +29,7 @@ pub use error::{Error, Result};
 pub use files::free_space;
 pub use fit::{Fit, MARGIN, Room, Use, Verdict, assess};
 pub use id::ModelId;
-pub use library::{Arranged, Entry, Import, Library, Origin, Status};
+pub use library::{Arranged, Entry, Import, LOCAL, Library, Origin, Status};
 pub use machine::{Cores, Disk, Gpu, Machine, Mlx, available_memory};
 pub use mobile_files::FileError;
 pub use pull::{CancellationToken, FreeSpace, Preview, Pull, PullEvent, RESERVE};

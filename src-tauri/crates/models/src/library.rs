@@ -7,7 +7,7 @@ mod state;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mobile_files::FromFile as _;
+use mobile_files::{FileError, FromFile as _};
 use serde::Serialize;
 
 use crate::cache::Repository;
@@ -18,6 +18,9 @@ use crate::shape::Shape;
 pub use arranged::Arranged;
 pub use import::Import;
 use state::{Imported, State};
+
+/// How the ids of imported folders begin.
+pub const LOCAL: &str = "local/";
 
 /// The models on this machine. Cheap to make: nothing is read before it is asked for.
 #[derive(Debug, Clone)]
@@ -130,20 +133,21 @@ impl Library {
     /// One model.
     ///
     /// # Errors
-    /// [`Error::NotHere`] when it is not in the library.
+    /// [`Error::NotHere`] or [`Error::NotImported`] when it is not in the library.
     pub fn info(&self, id: &str) -> Result<Entry> {
         let state = State::read(&self.data)?;
         if let Some(found) = state.imported.iter().find(|i| i.id == id) {
             return Ok(self.imported(found));
         }
-        let id: ModelId = id.parse()?;
+        let id = on_hub(id)?;
         self.cached(&id).ok_or_else(|| Error::NotHere(id.to_string()))
     }
 
     /// The folder to load for an id of the library or the path of a folder.
     ///
     /// # Errors
-    /// [`Error::Incomplete`] or what is wrong with the folder; [`Error::NotHere`] or [`Error::Id`] for neither.
+    /// [`Error::Incomplete`], [`Error::Damaged`] or what is wrong with the folder; [`Error::NotHere`],
+    /// [`Error::NotImported`] or [`Error::Id`] for neither.
     pub fn resolve(&self, model: &str) -> Result<PathBuf> {
         let path = Path::new(model);
         if path.is_dir() {
@@ -156,7 +160,8 @@ impl Library {
         let entry = self.info(model)?;
         match entry.status {
             Status::Ready { .. } => Ok(entry.path),
-            Status::Incomplete { why } => Err(Error::Incomplete { id: entry.id, why }),
+            Status::Incomplete { why } if entry.origin == Origin::Hub => Err(Error::Incomplete { id: entry.id, why }),
+            Status::Incomplete { why } => Err(Error::Damaged { id: entry.id, why }),
         }
     }
 
@@ -164,7 +169,7 @@ impl Library {
     /// forgotten, not deleted.
     ///
     /// # Errors
-    /// [`Error::NotHere`]; [`Error::Busy`] while it is being downloaded; [`Error::File`].
+    /// [`Error::NotHere`] or [`Error::NotImported`]; [`Error::Busy`] while it is being downloaded; [`Error::File`].
     pub fn remove(&self, id: &str) -> Result<u64> {
         let mut removed = None;
         State::change(&self.data, |state| {
@@ -180,7 +185,7 @@ impl Library {
             fs::remove_dir_all(&model.path).map_err(Error::write(&model.path))?;
             return Ok(bytes + arranged);
         }
-        let id: ModelId = id.parse()?;
+        let id = on_hub(id)?;
         let repository = Repository::new(&self.cache, &id);
         if !repository.root.is_dir() {
             return Err(Error::NotHere(id.to_string()));
@@ -201,7 +206,7 @@ impl Library {
             id: model.id.clone(),
             path: model.path.clone(),
             origin: if model.copied { Origin::Copied } else { Origin::InPlace },
-            status: status(&model.path),
+            status: status(&model.path, ToString::to_string),
             bytes: folder_bytes(&model.path),
             arranged: self.arranged(&model.path),
         }
@@ -213,7 +218,7 @@ impl Library {
         Shape::open(&path.join("config.json")).ok()?;
         Some(Entry {
             id: id.to_string(),
-            status: status(&path),
+            status: status(&path, missing),
             origin: Origin::Hub,
             bytes: repository.bytes(),
             arranged: repository.snapshots().iter().flat_map(|snapshot| self.arranged(snapshot)).collect(),
@@ -222,10 +227,25 @@ impl Library {
     }
 }
 
-fn status(folder: &Path) -> Status {
+/// An id that is none of those given to imported folders.
+fn on_hub(id: &str) -> Result<ModelId> {
+    if id.starts_with(LOCAL) { Err(Error::NotImported(id.to_owned())) } else { id.parse() }
+}
+
+fn status(folder: &Path, say: impl Fn(&Error) -> String) -> Status {
     match inspect(folder) {
         Ok(checkpoint) => Status::Ready { checkpoint },
-        Err(e) => Status::Incomplete { why: e.to_string() },
+        Err(e) => Status::Incomplete { why: say(&e) },
+    }
+}
+
+/// What a download lacks; where the cache keeps it is of no interest.
+fn missing(error: &Error) -> String {
+    match error {
+        Error::File(FileError::Read { path, source }) if source.kind() == std::io::ErrorKind::NotFound => {
+            format!("{} is missing", path.file_name().unwrap_or_default().to_string_lossy())
+        }
+        error => error.to_string(),
     }
 }
 

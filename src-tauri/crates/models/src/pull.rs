@@ -38,6 +38,9 @@ use retry::Retry;
 /// Bytes that a download leaves free on the disk, so that the system goes on working.
 pub const RESERVE: u64 = 512 << 20;
 
+/// What to do where the cache has no room.
+const ELSEWHERE: &str = "set HF_HOME to a folder on another disk";
+
 /// How free space is asked for; see [`free_space`].
 pub type FreeSpace = Arc<dyn Fn(&Path) -> Result<u64> + Send + Sync>;
 
@@ -153,7 +156,7 @@ impl Pull {
         let missing = plan.missing_bytes();
         let (needed, free) = (missing + RESERVE, (self.free_space)(&repository.root)?);
         if missing > 0 && needed > free {
-            return Err(Error::DiskFull { path: self.cache.clone(), needed, free });
+            return Err(Error::DiskFull { path: self.cache.clone(), needed, free, instead: ELSEWHERE });
         }
         let retry = Retry::new(self, Some(events.clone()));
         let fetch = Fetch { pull: self, hub: &hub, repository: &repository, meter: &meter, retry: &retry, plan: &plan };

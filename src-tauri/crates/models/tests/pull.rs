@@ -302,12 +302,14 @@ async fn an_unsupported_architecture_costs_no_weights() {
 }
 
 #[tokio::test]
-async fn a_repository_without_its_shards_is_refused_first() {
-    let s = setup().await;
-    fs::remove_file(s.source.join(SHARD)).expect("removed");
-    let error = s.refused(&s.pull()).await;
-    assert!(matches!(&error, Error::NotAModel { what, .. } if what.contains(SHARD)), "{error}");
-    assert!(!s.library.cache().exists());
+async fn a_repository_that_lacks_a_file_is_refused_first() {
+    for file in [SHARD, "tokenizer.json"] {
+        let s = setup().await;
+        fs::remove_file(s.source.join(file)).expect("removed");
+        let error = s.refused(&s.pull()).await;
+        assert!(matches!(&error, Error::NotAModel { what, .. } if what.contains(file)), "{error}");
+        assert!(!s.library.cache().exists());
+    }
 }
 
 #[tokio::test]

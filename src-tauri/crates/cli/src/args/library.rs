@@ -18,7 +18,7 @@ pub(crate) struct ListArgs {
 /// `mobile info`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct InfoArgs {
-    /// Id of a model in the library or the catalogue, or a folder.
+    /// Id of a model in the library, in the catalogue or on the hub, or a folder.
     pub(crate) model: String,
     /// Tokens of context to reckon with.
     #[arg(long, default_value_t = 4096)]

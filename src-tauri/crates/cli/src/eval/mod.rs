@@ -8,7 +8,7 @@ use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use mobile_engine::{Engine, Policy, Prefill};
-use mobile_host::{Baseline, Item, MeasureError, Measured, Setting, write_json};
+use mobile_host::{Baseline, Item, MeasureError, Measured, Readers, Setting, write_json};
 
 use self::report::{Line, Report};
 use self::sweep::MassCurve;
@@ -106,7 +106,7 @@ impl Evaluation<'_> {
 
     fn save(&self) -> Result<(), Failure> {
         let Some(path) = self.output else { return Ok(()) };
-        write_json(path, &self.report).map_err(Failure::Output)
+        write_json(path, &self.report, Readers::Everybody).map_err(Failure::Output)
     }
 
     fn show(&self, json: bool) -> Result<(), Failure> {

@@ -51,12 +51,12 @@ impl Drawing {
         Ok(Self { logits, confidence, best, tokens, kept, routed })
     }
 
-    /// Waits for the result: a token for each row, and the experts that each row kept.
-    pub(crate) fn read(&self, rows: &[&Sequence]) -> Result<(Vec<Drawn>, Option<Vec<i32>>)> {
+    /// Waits for the result: a token for each of `rows`, of which the sequence is given, and the experts that each kept.
+    pub(crate) fn read(&self, rows: &[(usize, &Sequence)]) -> Result<(Vec<Drawn>, Option<Vec<i32>>)> {
         eval([&self.confidence, &self.best, &self.tokens].into_iter().chain(beside(&self.kept, &self.routed)))?;
         let (confidence, best) = (self.confidence.try_as_slice::<f32>()?, self.best.try_as_slice::<u32>()?);
         let tokens = self.tokens.try_as_slice::<u32>()?;
-        let read = |(row, sequence): (usize, &&Sequence)| {
+        let read = |&(row, sequence): &(usize, &Sequence)| {
             let token = sequence.forced_token().unwrap_or(tokens[row]);
             let mut drawn =
                 Drawn { token, confidence: confidence[row], predicted: None, logprob: None, top_logprobs: Vec::new() };
@@ -67,8 +67,9 @@ impl Drawing {
             }
             Ok(drawn)
         };
-        let drawn = rows.iter().enumerate().map(read).collect::<Result<_>>()?;
-        let kept = self.kept.as_ref().map(Array::try_as_slice::<i32>).transpose()?.map(<[i32]>::to_vec);
+        let drawn = rows.iter().map(read).collect::<Result<_>>()?;
+        let kept = self.kept.as_ref().map(Array::try_as_slice::<i32>).transpose()?;
+        let kept = kept.map(|kept| rows.iter().map(|&(row, _)| kept[row]).collect());
         Ok((drawn, kept))
     }
 }

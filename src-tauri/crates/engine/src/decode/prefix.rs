@@ -29,6 +29,8 @@ impl PrefixStore {
             return;
         }
         cache.truncate(tokens.len());
+        // What cannot be kept is computed again.
+        let Ok(cache) = cache.alone() else { return };
         // An entry that the new one continues has nothing to offer any more.
         self.entries.retain(|e| !tokens.starts_with(&e.tokens));
         self.entries.push(Entry { tokens: tokens.to_vec(), cache });
@@ -54,9 +56,10 @@ impl PrefixStore {
             // The whole entry is continued: handing it over lets the new positions be written in place.
             return Some(entry.cache);
         }
-        let mut cache = entry.cache.clone();
-        cache.truncate(length);
+        let copy = entry.cache.copy();
         self.entries.push(entry);
+        let mut cache = copy.ok()?;
+        cache.truncate(length);
         Some(cache)
     }
 

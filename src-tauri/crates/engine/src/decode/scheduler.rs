@@ -205,13 +205,13 @@ impl Scheduler {
         sequence.note_prefill(choice);
         match output.logits {
             None => {
-                eval(sequence.cache.arrays())?;
+                eval(&sequence.cache.arrays())?;
                 self.count_prefill(index);
             }
             Some(_) => {
                 let drawing = Drawing::begin(output, &[&*sequence], 0)?;
-                let (drawn, _) = drawing.read(&[&*sequence])?;
-                self.shared.watches.count(choice, drawing.routed.as_ref())?;
+                let (drawn, _) = drawing.read(&[(0, &*sequence)])?;
+                self.shared.watches.count(choice, drawing.routed.as_ref(), [0])?;
                 let decision = if choice == Choice::All { Decision::Big } else { Decision::Little };
                 let per_token = self.loaded.experts_per_token(choice);
                 sequence.counters.experts_computed += per_token;

@@ -1,14 +1,14 @@
 //! Writes a checkpoint whose experts can be streamed: a file of experts per layer, everything else as it was.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use mlx_rs::Array;
 use mobile_files::FromFile as _;
 use serde::{Deserialize, Serialize};
 
-use super::layout::{BEGUN, Header, Part, Parts, Stored, write_layer};
+use super::layout::{Header, Part, Parts, Stored, write_layer};
 use crate::checkpoint::{Bits, Config, Fields, Loader, Tensors};
-use crate::convert::{bytes_of, copy_companions, partial_of, write_as_stored, write_json};
+use crate::convert::{begin, bytes_of, copy_companions, finish, write_as_stored, write_json};
 use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::families::{MlpSpec, Spec};
@@ -62,7 +62,7 @@ pub struct Arranged {
 /// Writes the checkpoint of `source` to `target`, a folder that must not exist, with its experts arranged for streaming:
 /// cast to `compute` and quantized to `quantize` exactly as loading would, so that streaming computes the same tokens.
 /// One expert is in memory at a time. An interrupted run leaves `target` absent; its finished layers are used by the
-/// next one. The source is not needed afterwards.
+/// next one of the same source and settings. The source is not needed afterwards.
 ///
 /// # Errors
 /// What is wrong with the checkpoint; [`Error::File`] for what is in the way of writing.
@@ -86,7 +86,8 @@ pub fn arrange(
     let layers: Vec<usize> = (0..config.layers).filter(|&n| spec.mlps[n] == MlpSpec::Experts).collect();
     let index = Index { version: 1, compute, quantize, layers: layers.clone() };
 
-    let partial = begun(target, &index)?;
+    let partial = begin(source, target, &serde_json::json!(index))?;
+    write_json(&partial.join(INDEX), &serde_json::json!(index))?;
     let total = layers.len() + 1;
     let mut expert_bytes = 0;
     for (n, &layer) in layers.iter().enumerate() {
@@ -108,27 +109,9 @@ pub fn arrange(
     copy_companions(source, &partial)?;
     let config = partial.join("config.json");
     std::fs::copy(source.join("config.json"), &config).map_err(Error::write(&config))?;
-    std::fs::rename(&partial, target).map_err(Error::write(target))?;
+    finish(&partial, target)?;
     progress(total, total);
     Ok(Arranged { layers: layers.len(), experts: spec.moe.experts, expert_bytes })
-}
-
-/// The folder of an unfinished run; one that was begun with other settings is of no use, nor is the layer that one was
-/// at when it was killed.
-fn begun(target: &Path, index: &Index) -> Result<PathBuf> {
-    let partial = partial_of(target);
-    if Index::open(&partial).ok().flatten().as_ref() != Some(index) {
-        if partial.exists() {
-            std::fs::remove_dir_all(&partial).map_err(Error::write(&partial))?;
-        }
-        std::fs::create_dir_all(&partial).map_err(Error::write(&partial))?;
-        write_json(&partial.join(INDEX), &serde_json::json!(index))?;
-    }
-    let files = std::fs::read_dir(&partial).map_err(Error::read(&partial))?.flatten();
-    for begun in files.filter(|file| file.file_name().as_encoded_bytes().starts_with(BEGUN.as_bytes())) {
-        std::fs::remove_file(begun.path()).map_err(Error::write(begun.path()))?;
-    }
-    Ok(partial)
 }
 
 /// File name of a layer's experts.

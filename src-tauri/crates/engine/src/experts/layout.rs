@@ -29,8 +29,8 @@ const MAGIC: &[u8; 8] = b"MoBiLEx1";
 /// The page size of Apple silicon, and a multiple of everybody else's.
 const ALIGN: u64 = 16 << 10;
 
-/// How the name of a file begins that is not finished.
-pub(super) const BEGUN: &str = ".begun-";
+/// How the name of a file begins that is not finished. The next run removes what is hidden.
+const BEGUN: &str = ".begun-";
 
 /// A header longer than this is not one.
 const LONGEST_HEADER: u64 = 16 << 20;

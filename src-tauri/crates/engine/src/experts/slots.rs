@@ -11,9 +11,9 @@ use super::reader::Ticket;
 #[serde(rename_all = "snake_case")]
 pub enum Replacement {
     /// The one not used for the longest time.
-    #[default]
     Lru,
     /// The one used least often, where older uses count less and less.
+    #[default]
     Lfu,
 }
 

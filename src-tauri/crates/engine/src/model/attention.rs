@@ -1,7 +1,7 @@
 //! Grouped-query attention with RoPE, over sequences that share one pass.
 
 use mlx_rs::fast::{ScaledDotProductAttentionMask as Mask, rms_norm, scaled_dot_product_attention};
-use mlx_rs::ops::indexing::IndexOp as _;
+use mlx_rs::ops::indexing::{IndexOp as _, take_axis};
 use mlx_rs::ops::{arange, clip, concatenate, stack};
 use mlx_rs::{Array, Dtype};
 
@@ -107,23 +107,44 @@ impl Attention {
         let by_head = |a: &Array, heads: i32| a.reshape(&[rows, heads, self.head_dim]);
         let (qk, v) = (by_head(&qk, self.heads + self.kv_heads)?, by_head(&v, self.kv_heads)?);
 
-        let mut mixed = Vec::with_capacity(batch.segments.len());
-        if batch.is_single_tokens() && batch.segments.len() > 1 {
+        let joined = if batch.is_single_tokens() && batch.segments.len() > 1 {
             // One position a row: RoPE turns all of them at once, each by its own position.
-            let (qk, v) = (turns.rows(&qk, batch)?, v.expand_dims(2)?);
-            for segment in &mut batch.segments {
-                let (qk, v) = (qk.index(segment.rows()), v.index(segment.rows()));
-                mixed.push(self.attend(segment, &qk, &v)?);
-            }
+            self.attend_rows(&turns.rows(&qk, batch)?, &v.expand_dims(2)?, batch)?
         } else {
+            let mut mixed = Vec::with_capacity(batch.segments.len());
             for segment in &mut batch.segments {
                 let to_heads = |a: &Array| a.index(segment.rows()).transpose_axes(&[1, 0, 2])?.expand_dims(0);
                 let (qk, v) = (turns.segment(&to_heads(&qk)?, segment)?, to_heads(&v)?);
                 mixed.push(self.attend(segment, &qk, &v)?);
             }
-        }
-        let joined = if let [only] = mixed.as_slice() { only.clone() } else { concatenate(&mixed, 0)? };
+            in_one(mixed)?
+        };
         self.out.forward_onto(&joined, onto)
+    }
+
+    /// Single tokens: q and then k of each, `[rows, heads + kv_heads, 1, head_dim]`, and v to `[rows, heads * head_dim]`.
+    fn attend_rows(&self, qk: &Array, v: &Array, batch: &mut Batch<'_>) -> Result<Array> {
+        let (q, k) = (qk.index((.., 0..self.heads)), qk.index((.., self.heads..)));
+        let (mut mixed, mut order) = (Vec::new(), Vec::new());
+        for together in &mut batch.together {
+            let attended = together.attend(self.layer, self.window, &q, [&k, v], self.scale())?;
+            mixed.push(attended.reshape(&[-1, self.heads * self.head_dim])?);
+            order.extend_from_slice(together.rows());
+        }
+        for segment in &mut batch.segments {
+            if batch.together.iter().any(|together| together.rows().contains(&segment.start)) {
+                continue;
+            }
+            mixed.push(self.attend(segment, &qk.index(segment.rows()), &v.index(segment.rows()))?);
+            order.push(segment.start);
+        }
+        let joined = in_one(mixed)?;
+        if order.is_sorted() {
+            return Ok(joined);
+        }
+        let mut places: Vec<u32> = (0..order.len() as u32).collect();
+        places.sort_unstable_by_key(|&place| order[place as usize]);
+        Ok(take_axis(joined, Array::from_slice(&places, &[places.len() as i32]), 0)?)
     }
 
     /// One segment: heads of q and then of k, `[1, heads + kv_heads, n, head_dim]`, and of v to rows of shape
@@ -134,7 +155,7 @@ impl Attention {
         // The first position that any of these queries may see.
         let from = self.window.map_or(0, |w| (offset + 1).saturating_sub(w));
         let (keys, values) = segment.cache.update(self.layer, k, v, from)?;
-        let scale = (self.head_dim as f32).powf(-0.5);
+        let scale = self.scale();
         let attended = match self.window {
             _ if n == 1 => scaled_dot_product_attention(q, keys, values, scale, None, None)?,
             Some(w) if offset + n as usize > w => {
@@ -146,9 +167,17 @@ impl Attention {
         Ok(attended.transpose_axes(&[0, 2, 1, 3])?.reshape(&[n, self.heads * self.head_dim])?)
     }
 
+    fn scale(&self) -> f32 {
+        (self.head_dim as f32).powf(-0.5)
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.qkv.bytes() + self.out.bytes() + self.norms.as_ref().map_or(0, Norms::bytes)
     }
+}
+
+fn in_one(mixed: Vec<Array>) -> Result<Array> {
+    Ok(if let [only] = mixed.as_slice() { only.clone() } else { concatenate(&mixed, 0)? })
 }
 
 /// Boolean mask of shape `[n, offset + n - from]`: query `i` stands at position `offset + i` and sees keys at most

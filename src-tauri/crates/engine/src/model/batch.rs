@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use mlx_rs::Array;
 
-use crate::kv::KvCache;
+use super::together::{Together, beside};
+use crate::error::Result;
+use crate::kv::{KvCache, side_by_side};
 
 /// Tokens of one sequence in a pass, and its cache.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(crate) struct Batch<'a> {
     /// Token ids, uint32 of shape `[rows]`.
     pub(crate) tokens: Array,
     pub(crate) segments: Vec<Segment<'a>>,
+    /// Of single tokens: those whose caches lie side by side. The others attend each by itself.
+    pub(crate) together: Vec<Together>,
     /// Whether the pass is to tell which experts it was computed with.
     pub(crate) watched: bool,
 }
@@ -39,13 +43,17 @@ impl<'a> Batch<'a> {
             segments.push(Segment { start: ids.len() as i32, tokens: tokens.len() as i32, cache });
             ids.extend_from_slice(tokens);
         }
-        Self { tokens: Array::from_slice(&ids, &[ids.len() as i32]), segments, watched: false }
+        Self { tokens: Array::from_slice(&ids, &[ids.len() as i32]), segments, together: Vec::new(), watched: false }
     }
 
-    /// One token per sequence, uint32 of shape `[sequences]`, perhaps not computed yet.
-    pub(crate) fn of_tokens(tokens: Array, caches: impl IntoIterator<Item = &'a mut KvCache>) -> Self {
+    /// One token per sequence, uint32 of shape `[sequences]`, perhaps not computed yet. Brings the caches side by side.
+    pub(crate) fn of_tokens(tokens: Array, caches: impl IntoIterator<Item = &'a mut KvCache>) -> Result<Self> {
+        let mut caches: Vec<&'a mut KvCache> = caches.into_iter().collect();
+        side_by_side(&mut caches)?;
+        let together = beside(&caches)?;
         let segment = |(row, cache)| Segment { start: row as i32, tokens: 1, cache };
-        Self { tokens, segments: caches.into_iter().enumerate().map(segment).collect(), watched: false }
+        let segments = caches.into_iter().enumerate().map(segment).collect();
+        Ok(Self { tokens, segments, together, watched: false })
     }
 
     pub(crate) fn is_single_tokens(&self) -> bool {

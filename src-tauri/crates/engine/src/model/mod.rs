@@ -9,6 +9,7 @@ mod mlp;
 mod moe;
 mod rope;
 mod routed;
+mod together;
 
 use mlx_rs::fast::rms_norm;
 use mlx_rs::ops::indexing::take_axis;

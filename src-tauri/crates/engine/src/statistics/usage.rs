@@ -29,15 +29,13 @@ impl ExpertUse {
         self.little.iter().chain(&self.big).sum()
     }
 
-    fn count(&mut self, choice: Choice, rows: &[u32], layers: &[(usize, usize)]) {
-        let width = layers.iter().map(|&(_, ids)| ids).sum::<usize>().max(1);
+    /// `ids`: one row's, one layer after the other.
+    fn count(&mut self, choice: Choice, ids: &[u32], layers: &[(usize, usize)]) {
         let table = if choice == Choice::All { &mut self.big } else { &mut self.little };
-        for row in rows.chunks_exact(width) {
-            let mut ids = row.iter();
-            for &(layer, of_layer) in layers {
-                for &id in ids.by_ref().take(of_layer).filter(|&&id| id != NO_EXPERT) {
-                    table[layer * self.experts + id as usize] += 1;
-                }
+        let mut ids = ids.iter();
+        for &(layer, of_layer) in layers {
+            for &id in ids.by_ref().take(of_layer).filter(|&&id| id != NO_EXPERT) {
+                table[layer * self.experts + id as usize] += 1;
             }
         }
     }
@@ -82,12 +80,20 @@ impl Watches {
         !watches.is_empty()
     }
 
-    /// Counts a pass that has been computed, where it tells its experts.
-    pub(crate) fn count(&self, choice: Choice, routed: Option<&Routed>) -> Result<()> {
+    /// Counts `rows` of a pass that has been computed, where it tells its experts.
+    pub(crate) fn count(
+        &self,
+        choice: Choice,
+        routed: Option<&Routed>,
+        rows: impl IntoIterator<Item = usize>,
+    ) -> Result<()> {
         let Some(routed) = routed else { return Ok(()) };
-        let rows = routed.ids.try_as_slice::<u32>()?;
-        for watch in lock(&self.0).iter().filter_map(Weak::upgrade) {
-            lock(&watch).count(choice, rows, &routed.layers);
+        let (ids, width) = (routed.ids.try_as_slice::<u32>()?, routed.ids.dim(-1) as usize);
+        let watches: Vec<_> = lock(&self.0).iter().filter_map(Weak::upgrade).collect();
+        for row in rows {
+            for watch in &watches {
+                lock(watch).count(choice, &ids[row * width..][..width], &routed.layers);
+            }
         }
         Ok(())
     }
@@ -112,8 +118,8 @@ mod tests {
         // Two rows; layer 1 is dense, and layer 2 gives two ids a row, of which one stands for nobody.
         let routed =
             Routed { ids: Array::from_slice(&[3_u32, 0, 1, 3, 2, NO_EXPERT], &[2, 3]), layers: vec![(0, 1), (2, 2)] };
-        watches.count(Choice::Half { renormalize: false }, Some(&routed)).expect("counted");
-        watches.count(Choice::All, Some(&routed)).expect("counted");
+        watches.count(Choice::Half { renormalize: false }, Some(&routed), 0..2).expect("counted");
+        watches.count(Choice::All, Some(&routed), 0..2).expect("counted");
         let found = watch.take();
         assert_eq!(found.little, [0, 0, 0, 2, 0, 0, 0, 0, 1, 1, 1, 0]);
         assert_eq!((&found.big, found.total()), (&found.little, 10));

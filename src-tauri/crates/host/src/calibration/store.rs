@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use mobile_engine::{CONFIDENCE_BINS, ModelInfo};
 use serde::{Deserialize, Serialize};
 
-use crate::files::{named, write_json};
+use crate::files::{Readers, named, write_json};
 
 /// What a calibration is valid for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,7 +117,7 @@ pub fn load(home: &Path, key: &Key) -> io::Result<Option<Calibration>> {
 /// When the folder or the file cannot be written.
 pub fn store(home: &Path, calibration: &Calibration) -> io::Result<PathBuf> {
     let path = calibration.key.path(home, "json");
-    write_json(&path, calibration)?;
+    write_json(&path, calibration, Readers::Everybody)?;
     Ok(path)
 }
 

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use mobile_files::{FromFile as _, open};
 
 use super::state::{Imported, State};
-use super::{Entry, Library};
+use super::{Entry, LOCAL, Library};
 use crate::checkpoint::inspect;
 use crate::error::{Error, Result};
 use crate::files::{free_space, is_needed};
+use crate::id::ModelId;
 
 /// How a folder is added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,13 +25,14 @@ impl Library {
     /// Adds `folder` under `local/NAME`, its own name where `name` is `None`.
     ///
     /// # Errors
-    /// Whatever keeps the checkpoint from being loaded; [`Error::Exists`]; [`Error::DiskFull`].
+    /// Whatever keeps the checkpoint from being loaded; [`Error::Name`]; [`Error::Exists`]; [`Error::DiskFull`].
     pub fn import(&self, folder: &Path, name: Option<&str>, how: Import) -> Result<Entry> {
         let folder = folder.canonicalize().map_err(Error::read(folder))?;
         inspect(&folder)?;
         let own = folder.file_name().and_then(|n| n.to_str()).unwrap_or("model");
-        let id: crate::id::ModelId = format!("local/{}", name.unwrap_or(own)).parse()?;
-        let id = id.to_string();
+        let name = name.unwrap_or(own);
+        let id = format!("{LOCAL}{name}");
+        id.parse::<ModelId>().map_err(|_| Error::Name(name.to_owned()))?;
         let free = |state: &State| {
             if state.imported.iter().any(|i| i.id == id) { Err(Error::Exists(id.clone())) } else { Ok(()) }
         };
@@ -64,7 +66,8 @@ impl Library {
         }
         let (needed, free) = (files.iter().map(|f| f.1).sum(), free_space(&parent)?);
         if needed > free {
-            return Err(Error::DiskFull { path: parent, needed, free });
+            let instead = "import the folder where it lies, without a copy";
+            return Err(Error::DiskFull { path: parent, needed, free, instead });
         }
         let spare = tempfile::Builder::new().prefix(".copy-").tempdir_in(&parent).map_err(Error::write(&parent))?;
         for (name, _) in files {

@@ -133,7 +133,7 @@ impl Hub {
             if let Some(token) = &self.token {
                 request = request.bearer_auth(token);
             }
-            let response = request.send().await.map_err(|e| self.again(chain(&e)))?;
+            let response = request.send().await.map_err(|e| self.again(cause(&e)))?;
             let header = |headers: &HeaderMap, name: &str| headers.get(name)?.to_str().ok().map(str::to_owned);
             let headers = response.headers();
             let etag = header(headers, "x-linked-etag").or_else(|| header(headers, "etag"));
@@ -184,7 +184,7 @@ impl Hub {
                 Failure::Fatal(Error::NoRevision { id, revision, endpoint })
             }
             HFError::EntryNotFound { path, .. } => Failure::Fatal(Error::NoFile { id: self.id.clone(), file: path }),
-            HFError::Request { source, .. } => self.again(chain(&source)),
+            HFError::Request { source, .. } => self.again(cause(&source)),
             other => self.failed(other.to_string()),
         }
     }
@@ -213,13 +213,7 @@ impl Hub {
     }
 }
 
-/// An error with its causes; reqwest's own text leaves out the one that matters.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+/// What is at the bottom of an error, which is all of it that somebody can do something about.
+fn cause(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error).to_string()
 }

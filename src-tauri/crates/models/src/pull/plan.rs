@@ -125,7 +125,8 @@ fn select(listed: Vec<Listed>, index: Option<&str>, id: &str) -> Result<Vec<List
         Some(text) => shards_of_index(text, Path::new(INDEX))?,
         None => vec!["model.safetensors".to_owned()],
     };
-    if let Some(absent) = shards.iter().find(|s| listed.iter().all(|f| f.name != **s)) {
+    let tokenizer = "tokenizer.json".to_owned();
+    if let Some(absent) = shards.iter().chain([&tokenizer]).find(|s| listed.iter().all(|f| f.name != **s)) {
         return Err(missing(format!("no {absent}")));
     }
     let mut wanted: Vec<Listed> = listed

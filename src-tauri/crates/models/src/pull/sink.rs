@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{FreeSpace, RESERVE};
+use super::{ELSEWHERE, FreeSpace, RESERVE};
 use crate::error::{Error, Result};
 
 /// Bytes between two looks at the free space.
@@ -176,6 +176,6 @@ impl Writer {
 
     fn full(&self, free: u64) -> Error {
         let path = self.target.path.parent().unwrap_or(Path::new(".")).to_owned();
-        Error::DiskFull { path, needed: self.target.size - self.written + RESERVE, free }
+        Error::DiskFull { path, needed: self.target.size - self.written + RESERVE, free, instead: ELSEWHERE }
     }
 }

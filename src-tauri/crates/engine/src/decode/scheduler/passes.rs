@@ -33,11 +33,14 @@ pub(super) struct Begun {
     choice: Choice,
     drawing: Drawing,
     started: Instant,
+    /// What its layers do about looking ahead, where that was for `auto` to say.
+    looked_ahead: Option<(Pass, bool)>,
 }
 
 impl Begun {
-    fn is(&self, sequences: &[Sequence], indices: &[usize], choice: Choice) -> bool {
-        self.choice == choice && self.numbers.iter().copied().eq(indices.iter().map(|&i| sequences[i].number))
+    /// The row of a sequence.
+    fn row(&self, sequence: &Sequence) -> Option<usize> {
+        self.numbers.iter().position(|&number| number == sequence.number)
     }
 }
 
@@ -137,25 +140,46 @@ impl Scheduler {
         }
     }
 
-    /// One pass over the last token of each sequence, `indices` ascending; every cache is one position longer
-    /// afterwards. `timed`: what `auto` learns its time as.
+    /// A token for each sequence, `indices` ascending; every cache is one position longer afterwards. `timed`: what
+    /// `auto` learns the time of a pass as.
+    ///
+    /// Sequences that have come since a pass was begun ahead are decoded in one of their own, and what it holds of those
+    /// that have gone is passed over: neither makes the others' work void.
     fn pass(&mut self, indices: &[usize], choice: Choice, timed: Option<Pass>) -> Result<Vec<Drawn>> {
-        let looked_ahead = self.look_ahead(indices, timed);
-        let Begun { drawing, started, .. } = match self.ahead.take().filter(|a| a.is(&self.sequences, indices, choice))
-        {
-            Some(ahead) => ahead,
-            None => self.begin(indices, choice, None)?,
+        let ahead = self.ahead.take().filter(|ahead| ahead.choice == choice);
+        let is_begun = |i: &usize| ahead.as_ref().is_some_and(|ahead| ahead.row(&self.sequences[*i]).is_some());
+        let (begun, new): (Vec<usize>, Vec<usize>) = indices.iter().partition(|i| is_begun(i));
+        let Some(ahead) = ahead.filter(|_| !begun.is_empty()) else {
+            let looked_ahead = self.look_ahead(indices, timed);
+            let fresh = Begun { looked_ahead, ..self.begin(indices, choice, None)? };
+            return self.finish(fresh, indices, timed, true);
         };
+        if new.is_empty() {
+            return self.finish(ahead, indices, timed, true);
+        }
+        let fresh = self.begin(&new, choice, None)?;
+        let of_begun = self.finish(ahead, &begun, timed, false)?;
+        let of_new = self.finish(fresh, &new, timed, false)?;
+        let mut drawn: Vec<_> = begun.into_iter().zip(of_begun).chain(new.into_iter().zip(of_new)).collect();
+        drawn.sort_unstable_by_key(|&(index, _)| index);
+        Ok(drawn.into_iter().map(|(_, drawn)| drawn).collect())
+    }
+
+    /// Reads a pass that has been begun, for those of its sequences that `indices` name. `goes_on`: these are all that
+    /// decode with its choice, so that the next one may be begun.
+    fn finish(&mut self, begun: Begun, indices: &[usize], timed: Option<Pass>, goes_on: bool) -> Result<Vec<Drawn>> {
+        let rows: Vec<usize> = indices.iter().filter_map(|&i| begun.row(&self.sequences[i])).collect();
+        let Begun { numbers, choice, drawing, started, looked_ahead } = begun;
         for &index in indices {
             self.sequences[index].cache.advance(1);
         }
-        if self.goes_ahead(indices, choice, timed) {
+        if goes_on && rows.len() == numbers.len() && self.goes_ahead(indices, choice, timed) {
             // Put behind this pass while the device is at it. A token that ends an answer or falls back makes it void.
             self.ahead = Some(self.begin(indices, choice, Some(&drawing.tokens))?);
         }
-        let rows: Vec<&Sequence> = indices.iter().map(|&i| &self.sequences[i]).collect();
-        let (drawn, kept) = drawing.read(&rows)?;
-        self.shared.watches.count(choice, drawing.routed.as_ref())?;
+        let sequences = indices.iter().map(|&i| &self.sequences[i]);
+        let (drawn, kept) = drawing.read(&rows.iter().copied().zip(sequences).collect::<Vec<_>>())?;
+        self.shared.watches.count(choice, drawing.routed.as_ref(), rows.iter().copied())?;
 
         let (now, width) = (Instant::now(), rows.len());
         let seconds = (now - started).as_secs_f64();
@@ -202,7 +226,7 @@ impl Scheduler {
             .collect();
         let lasts = || Array::from_iter(rows.iter().flat_map(|s| s.last()).copied(), &[rows.len() as i32]);
         let tokens_in = tokens.map_or_else(lasts, Array::clone);
-        let mut batch = Batch::of_tokens(tokens_in, rows.iter_mut().map(|s| &mut s.cache));
+        let mut batch = Batch::of_tokens(tokens_in, rows.iter_mut().map(|s| &mut s.cache))?;
         batch.watched = self.shared.watches.any();
         let output = self.loaded.model.forward(&mut batch, choice, Logits::Last)?;
         drop(batch);
@@ -211,7 +235,7 @@ impl Scheduler {
         }
         let rows: Vec<&Sequence> = rows.into_iter().map(|s| &*s).collect();
         let drawing = Drawing::begin(output, &rows, usize::from(tokens.is_some()))?;
-        Ok(Begun { numbers: rows.iter().map(|s| s.number).collect(), choice, drawing, started })
+        Ok(Begun { numbers: rows.iter().map(|s| s.number).collect(), choice, drawing, started, looked_ahead: None })
     }
 
     /// Whether the pass after the next token is worth beginning before that token is known. A fallback makes it void,
