@@ -36,7 +36,7 @@ test('a damaged conversation is kept aside and the others are there', async () =
   await app.session.click('button[aria-label="Conversations"]');
   await until('it is listed', async () => (await page()).includes('Hollow'));
   await app.session.run(`[...document.querySelectorAll('button')].find((b) => b.innerText.startsWith('Hollow')).click()`);
-  await until('it is said', async () => (await page()).includes("this conversation's file is damaged"));
+  await until('it is said', async () => (await page()).includes("This conversation's file is damaged"));
   assert.ok(await exists(`${hollow}.corrupt`));
   assert.deepEqual((await app.invoke('conversation_get', { id })).messages, messages);
 });

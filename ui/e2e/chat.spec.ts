@@ -73,6 +73,7 @@ test('conversations are searched, renamed, deleted and opened again', async ({ p
   await page.keyboard.press('Control+k');
   await page.getByLabel('Search conversations').fill('Seine');
   await expect(page.getByRole('listitem')).toHaveCount(1);
+  await expect(page.getByText('1 conversation found.')).toBeAttached();
   await page.getByRole('button', { name: 'Rename' }).click();
   await page.getByLabel('Name', { exact: true }).fill('Paris');
   await page.getByRole('dialog').getByRole('button', { name: 'Rename' }).click();

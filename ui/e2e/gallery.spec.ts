@@ -72,6 +72,54 @@ for (const mock of ['nomodel', 'loading', 'offline']) {
   });
 }
 
+for (const colorScheme of ['light', 'dark'] as const) {
+  test.describe(`crowded, ${colorScheme}`, () => {
+    test.use({ colorScheme });
+
+    test('chat', async ({ page }) => {
+      await open(page, 'chat', { mock: 'crowded' });
+      await page.getByRole('button', { name: 'Conversations' }).click();
+      await expect(page.getByRole('listitem').nth(200)).toBeAttached();
+      await shoot(page, `crowded-${colorScheme}-list`);
+      await page.getByRole('button', { name: 'سؤال عن الخبراء' }).click();
+      await expect(page.getByText('الثقة')).toBeVisible();
+      await shoot(page, `crowded-${colorScheme}-chat-end`);
+      await page.getByRole('region', { name: 'Chat' }).press('Home');
+      await page.waitForTimeout(200);
+      await shoot(page, `crowded-${colorScheme}-chat`);
+      await page.setViewportSize({ width: 900, height: 1000 });
+      await page.waitForTimeout(200);
+      await shoot(page, `crowded-${colorScheme}-chat-wide`);
+    });
+
+    test('network', async ({ page }) => {
+      await page.setViewportSize({ ...settingsSize, height: 2000 });
+      await open(page, 'settings/network', { mock: 'crowded' });
+      await page.waitForTimeout(300);
+      await shoot(page, `crowded-${colorScheme}-network`);
+      await page.setViewportSize({ ...small, height: 2000 });
+      await shoot(page, `crowded-${colorScheme}-network-small`);
+    });
+  });
+}
+
+test('a full disk', async ({ page }) => {
+  await open(page, 'chat', { mock: 'fulldisk', tick: 1 });
+  await ask(page, 'Why can half of the experts be enough?');
+  await expect(page.getByText('could not be saved')).toBeVisible();
+  await page.waitForTimeout(300);
+  await shoot(page, 'state-chat-fulldisk');
+  await page.setViewportSize(settingsSize);
+  await open(page, 'settings/general', { mock: 'fulldisk' });
+  await page.getByLabel('Appearance').selectOption('dark');
+  await page.waitForTimeout(200);
+  await shoot(page, 'state-general-fulldisk');
+  await open(page, 'settings/models', { mock: 'fulldisk' });
+  await page.getByRole('button', { name: 'Get Qwen1.5-MoE A2.7B Chat' }).click();
+  await expect(page.getByText('The download stopped')).toBeVisible();
+  await shoot(page, 'state-models-fulldisk');
+});
+
 test('chat, an answer that fails', async ({ page }) => {
   await open(page, 'chat', { mock: 'error', tick: 1 });
   await ask(page, 'Why can half of the experts be enough?');

@@ -48,7 +48,7 @@ function codeHtml(text: string, info: string, open: boolean): string {
   // Colouring an unfinished block again at every token would cost its length squared.
   const body = (open ? null : highlight(text, language)) ?? escape(text);
   return (
-    `<div class="code"><div class="code-bar"><span>${escape(language || strings.chat.code)}</span>` +
+    `<div class="code" dir="ltr"><div class="code-bar"><span>${escape(language || strings.chat.code)}</span>` +
     `<button type="button" class="copy-code">${strings.chat.copyCode}</button></div>` +
     `<pre tabindex="0"><code>${body}</code></pre></div>`
   );
@@ -56,7 +56,9 @@ function codeHtml(text: string, info: string, open: boolean): string {
 
 function toHtml(token: Token, closed: boolean): string {
   if (token.type === 'code') token.escaped = !closed;
-  return DOMPurify.sanitize(marked.parser([token]), {
+  // A wide one is scrolled, by those who have no pointer too.
+  const html = marked.parser([token]).replaceAll('<table>', '<table tabindex="0">');
+  return DOMPurify.sanitize(html, {
     USE_PROFILES: { html: true },
     FORBID_ATTR: ['style'],
     FORBID_TAGS: ['style', 'form', 'input', 'textarea', 'select', 'img', 'video', 'audio'],

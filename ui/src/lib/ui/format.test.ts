@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { bytes, duration, percent, rate, when } from './format';
+import { bytes, duration, percent, rate, sentence, when } from './format';
 
 describe('numbers', () => {
   it.each([
@@ -17,6 +17,13 @@ describe('numbers', () => {
   it('rates and durations', () => {
     expect([9.25, 118.4].map(rate)).toEqual(['9.3', '118']);
     expect([2.71, 42, 600, 7500].map(duration)).toEqual(['2.7 s', '42 s', '10 min', '2 h 5 min']);
+  });
+
+  it('messages become sentences, and names stay as they are', () => {
+    expect(sentence('no model is loaded; choose one')).toBe('No model is loaded; choose one.');
+    expect(sentence('olmoe-tiny is not here')).toBe('olmoe-tiny is not here.');
+    expect(sentence('The connection was lost.')).toBe('The connection was lost.');
+    expect(sentence('')).toBe('');
   });
 
   it('times of today are clock times', () => {

@@ -37,9 +37,17 @@ export const count = (value: number): string => thousands.format(value);
 
 export const gamma = (value: number): string => value.toFixed(2);
 
+/** What the shell or the engine says, as a sentence. A name of a model or a file stays as it is. */
+export function sentence(message: string): string {
+  const begun = /^\p{Ll}+[\s,]/u.test(message)
+    ? message.charAt(0).toUpperCase() + message.slice(1)
+    : message;
+  return /[\p{L}\p{N})"]$/u.test(begun) ? `${begun}.` : begun;
+}
+
 const day = 86_400_000;
 const language = languageOf(navigator);
-const clock = new Intl.DateTimeFormat(language, { hour: '2-digit', minute: '2-digit' });
+const clock = new Intl.DateTimeFormat(language, { timeStyle: 'short' });
 const weekday = new Intl.DateTimeFormat(language, { weekday: 'long' });
 const date = new Intl.DateTimeFormat(language, { dateStyle: 'medium' });
 

@@ -136,11 +136,11 @@ function settings(state: MockState) {
 
 function network(state: MockState) {
   return {
-    network_status: () => networkFor(state.settings),
+    network_status: () => networkFor(state.settings, state.options.scenario),
     lan_set: ({ enabled }) => {
       state.settings = { ...state.settings, lan: { ...state.settings.lan, enabled } };
       state.emit('settings', state.settings);
-      const status = networkFor(state.settings);
+      const status = networkFor(state.settings, state.options.scenario);
       state.emit('network', status);
       return status;
     },

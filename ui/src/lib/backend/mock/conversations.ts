@@ -40,6 +40,24 @@ export function conversationsFor(scenario: Scenario): Map<string, Conversation> 
     make('letter', 'A letter to the landlord about the heating', 80 * hour, []),
     make('trip', 'Packing for a week in the mountains', 400 * hour, []),
   ];
+  if (scenario === 'crowded') {
+    all.push(
+      make('awkward', 'سؤال عن الخبراء', 0.1 * hour, [
+        question('q3', `ما هو خليط الخبراء؟ ${'a'.repeat(200)}`),
+        answer('a3', texts.awkward, 9),
+      ]),
+    );
+    for (let n = 1; n <= 200; n += 1) {
+      all.push(
+        make(
+          `more${n}`,
+          `${'A long title that goes on '.repeat(1 + (n % 4))}${n}`,
+          n * 9 * hour,
+          [],
+        ),
+      );
+    }
+  }
   return new Map(all.map((conversation) => [conversation.id, conversation]));
 }
 

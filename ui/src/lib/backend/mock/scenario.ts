@@ -10,6 +10,8 @@ export const scenarios = [
   'long',
   'unavailable',
   'lan',
+  'crowded',
+  'fulldisk',
 ] as const;
 
 export type Scenario = (typeof scenarios)[number];

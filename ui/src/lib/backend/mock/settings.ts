@@ -1,4 +1,5 @@
-import type { Doctor, MemoryPlan, NetworkStatus, Settings } from '../contract';
+import type { Doctor, MemoryPlan, NetworkNode, NetworkStatus, Settings } from '../contract';
+import type { Scenario } from './scenario';
 
 const GB = 1e9;
 
@@ -54,7 +55,14 @@ export function memoryPlan(budget: number | null, loaded: number | null = budget
   };
 }
 
-export function networkFor(settings: Settings): NetworkStatus {
+const manyNodes: NetworkNode[] = Array.from({ length: 8 }, (_, n) => ({
+  name: `${n === 2 ? 'the-computer-with-the-longest-name-in-all-of-the-building-' : 'desk-'}${n + 1}.local`,
+  url: `http://192.168.1.${60 + n}:8090`,
+  model: 'mlx-community/Qwen1.5-MoE-A2.7B-Chat-4bit',
+  load: n,
+}));
+
+export function networkFor(settings: Settings, scenario: Scenario): NetworkStatus {
   const { enabled, port } = settings.lan;
   const local = { interface: 'This computer', url: `http://127.0.0.1:${port}` };
   const shared = [
@@ -71,6 +79,7 @@ export function networkFor(settings: Settings): NetworkStatus {
       ? [
           { name: 'mini.local', url: 'http://192.168.1.40:8090', model: 'OLMoE 1B-7B', load: 0 },
           { name: 'air.local', url: 'http://192.168.1.52:8090', model: null, load: null },
+          ...(scenario === 'crowded' ? manyNodes : []),
         ]
       : [],
   };

@@ -12,6 +12,18 @@ type Handlers = { [E in EventName]?: Set<(payload: Events[E]) => void> };
 
 const unavailable = /^(calibrat|live|keys|key_|memory|doctor|model_import|autostart)/;
 
+const writes = /^(conversation_(save|rename)|settings_set|key_create)$/;
+
+const manyKeys: KeyEntry[] = Array.from({ length: 12 }, (_, n) => ({
+  id: `k${n + 1}`,
+  name:
+    n === 3
+      ? 'The-computer-with-the-longest-name-in-all-of-the-building'.repeat(2)
+      : `Desk ${n + 1}`,
+  createdAt: Date.UTC(2025, n, 2),
+  lastUsedAt: n % 2 === 0 ? null : Date.UTC(2025, n, 20),
+}));
+
 export interface MockPull {
   progress: PullProgress;
   timer: ReturnType<typeof setInterval> | undefined;
@@ -43,12 +55,13 @@ export class MockState {
     this.conversations = conversationsFor(scenario);
     this.calibration = scenario === 'empty' ? null : calibration;
     this.engine = engineFor(options);
-    if (scenario === 'lan') this.settings.lan.enabled = true;
+    if (scenario === 'lan' || scenario === 'crowded') this.settings.lan.enabled = true;
     if (scenario !== 'empty') {
       this.keys = [
         { id: 'k1', name: 'Living room Mac', createdAt: Date.UTC(2026, 1, 2), lastUsedAt: null },
       ];
     }
+    if (scenario === 'crowded') this.keys = manyKeys;
   }
 
   listen<E extends EventName>(event: E, handler: (payload: Events[E]) => void): () => void {
@@ -67,6 +80,12 @@ export class MockState {
     const { scenario } = this.options;
     if (scenario === 'offline') {
       throw error('offline', 'The engine process is not running.');
+    }
+    if (scenario === 'fulldisk' && writes.test(command)) {
+      throw error(
+        'disk',
+        'not saved: /Users/ada/Library/MoBiLE/settings.json: No space left on device',
+      );
     }
     if (scenario === 'unavailable' && unavailable.test(command)) {
       throw error('unavailable', `${command} is not part of this build.`);

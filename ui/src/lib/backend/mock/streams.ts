@@ -1,7 +1,8 @@
 import type { StreamName } from '../backend';
-import type { Streams } from '../contract';
+import type { CommandError, Streams } from '../contract';
 import { MockAnswer } from './chat';
 import { calibration, points } from './live';
+import type { Scenario } from './scenario';
 import { error, type MockPull, type MockState } from './state';
 
 export type StreamHandlers = {
@@ -68,18 +69,25 @@ export function streamHandlers(state: MockState): StreamHandlers {
   };
 }
 
+const failures: Partial<Record<Scenario, CommandError>> = {
+  downloadfail: error('network', 'The connection to the hub was lost.'),
+  fulldisk: error(
+    'disk',
+    'model-00001-of-00002.safetensors: 8.1 GB are needed and 1.2 GB are free',
+  ),
+};
+
 function run(state: MockState, id: string, pull: MockPull): void {
   clearInterval(pull.timer);
   const { total } = pull.progress;
   const step = total / pullSteps;
-  const fails = state.options.scenario === 'downloadfail';
+  const failure = failures[state.options.scenario];
   pull.timer = setInterval(() => {
     const bytes = Math.min(total, pull.progress.bytes + step);
     const bytesPerSecond = (step / pullTick) * 1000;
     const secondsLeft = (total - bytes) / bytesPerSecond;
     pull.progress = { ...pull.progress, bytes, bytesPerSecond, secondsLeft };
-    if (fails && bytes > total / 4) {
-      const failure = error('network', 'The connection to the hub was lost.');
+    if (failure && bytes > total / 4) {
       pull.progress = { ...pull.progress, status: 'failed', bytesPerSecond: null, error: failure };
       clearInterval(pull.timer);
     } else if (bytes >= total) {

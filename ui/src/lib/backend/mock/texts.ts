@@ -57,7 +57,32 @@ function longText(words: number): string {
   return parts.join('\n\n');
 }
 
-export const texts = { experts, short, long: () => longText(18_000) };
+// What breaks a layout: a script from right to left, words without an end, lines without one.
+const awkward = `# ما هو خليط الخبراء؟
+
+يختار **الموجّه** عددًا قليلًا من الخبراء لكل رمز، ولا يعمل الباقون.
+
+1. نصف الخبراء أولًا.
+2. ثم جميعهم عند الشك.
+
+> الثقة إشارة رخيصة وصادقة.
+
+${'Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft'.repeat(3)}
+
+\`\`\`sh
+mobile generate --model mlx-community/OLMoE-1B-7B-0125-Instruct-4bit --policy mobile --gamma 0.8 --json "Tell me a story about a fox." # one line
+${'echo half\n'.repeat(40)}\`\`\`
+
+| ${Array.from({ length: 9 }, (_, column) => `column ${column + 1}`).join(' | ')} |
+| ${'--- | '.repeat(9)}
+| ${'value | '.repeat(9)}`;
+
+export const texts = {
+  awkward,
+  experts,
+  short,
+  long: () => longText(18_000),
+};
 
 /** Cuts text the way a tokenizer does: short pieces that begin with their space. */
 export function pieces(text: string): string[] {
