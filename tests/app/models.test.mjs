@@ -152,7 +152,7 @@ test('thresholds are measured with progress and stopped early; a kill loses none
   await app.settings('policy');
   await app.session.click('main .notice button:not([disabled]), main button.button:not([disabled])');
   const shown = async (pattern) => pattern.test(await app.session.run('return document.body.innerText'));
-  await until('some thresholds are known', () => shown(/Measuring, [2-9] of 12/), 120_000);
+  await until('some thresholds are known', () => shown(/Measuring, [2-9] of 12/), 180_000);
   await app.shot('measuring');
   const stop = `[...document.querySelectorAll('button')].find((b) => b.innerText === 'Stop').click()`;
   await app.session.run(stop);
@@ -163,7 +163,7 @@ test('thresholds are measured with progress and stopped early; a kill loses none
     assert.ok(kept.points.length >= 1 && kept.points.length < 11, `${kept.points.length} thresholds`);
   }
   await app.session.run(`[...document.querySelectorAll('button')].find((b) => /^Measure/.test(b.innerText)).click()`);
-  await until('it is measured again', () => shown(/Measuring, [1-9] of 12/), 120_000);
+  await until('it is measured again', () => shown(/Measuring, [1-9] of 12/), 180_000);
   await app.kill();
   await app.start();
   assert.deepEqual(await app.invoke('calibration_get'), kept);
