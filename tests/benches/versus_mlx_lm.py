@@ -80,8 +80,8 @@ def measure(command: list[str]) -> Json:
     return json.loads(output) | {"resident_bytes": usage.ru_maxrss * unit}
 
 
-def compare(args: argparse.Namespace) -> tuple[Json, Json]:
-    """The figures of all cells by name and side, and the last report of either side."""
+def compare(args: argparse.Namespace) -> Iterator[tuple[Json, Json]]:
+    """After each cell, the figures by name and side of all that are measured, and the last report of either side."""
     cells = [Cell(batch, (args.decode_after,), args.tokens) for batch in args.sequences]
     cells.append(Cell(1, tuple(args.prompts), 1))
     found: dict[str, dict[str, list[Json]]] = {}
@@ -93,7 +93,7 @@ def compare(args: argparse.Namespace) -> tuple[Json, Json]:
                 reports[side] = measure(command(side, cell, args))
                 for name, figure in cell.figures(reports[side]):
                     found.setdefault(name, {s: [] for s in SIDES})[side].append(figure)
-    return {name: joined(name, sides) for name, sides in found.items()}, reports
+            yield {name: joined(name, sides) for name, sides in found.items()}, reports
 
 
 def joined(name: str, sides: dict[str, list[Json]]) -> Json:
@@ -159,23 +159,26 @@ def main() -> None:
         import mlx.core as mx
 
         args.dtype = "float32" if mx.default_device().type == mx.DeviceType.cpu else "stored"
-    cells, reports = compare(args)
+    version = subprocess.run([args.mobile, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    about = {"date": datetime.now(timezone.utc).date().isoformat(), "machine": machine()}
+    cells: Json = {}
+    for cells, reports in compare(args):
+        # What is measured is kept, should a later cell fail or be stopped.
+        if args.output:
+            args.output.write_text(json.dumps(about | described(args, version, cells, reports), indent=1) + "\n")
     print(table(cells))
-    if args.output:
-        version = subprocess.run([args.mobile, "--version"], capture_output=True, text=True, check=True)
-        mobile, mlx_lm = (reports[side] for side in SIDES)
-        report = {
-            "date": datetime.now(timezone.utc).date().isoformat(),
-            "machine": machine(),
-            "versions": {
-                "mobile": version.stdout.strip(), "mlx_lm": mlx_lm["mlx_lm"], "mlx": mlx_lm["mlx"],
-                "python": platform.python_version(),
-            },
-            "model": mobile["model"],
-            "mlx_lm_dtypes": mlx_lm["parameter_dtypes"],
-            "tokens": args.tokens, "runs": args.runs, "rounds": args.rounds, "cells": cells,
-        }  # fmt: skip
-        args.output.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def described(args: argparse.Namespace, version: str, cells: Json, reports: Json) -> Json:
+    mobile, mlx_lm = (reports[side] for side in SIDES)
+    return {
+        "versions": {
+            "mobile": version, "mlx_lm": mlx_lm["mlx_lm"], "mlx": mlx_lm["mlx"], "python": platform.python_version(),
+        },
+        "model": mobile["model"],
+        "mlx_lm_dtypes": mlx_lm["parameter_dtypes"],
+        "tokens": args.tokens, "runs": args.runs, "rounds": args.rounds, "cells": cells,
+    }  # fmt: skip
 
 
 if __name__ == "__main__":
