@@ -147,26 +147,13 @@ fn make_room(caches: &mut [&mut KvCache]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use mlx_rs::Dtype;
     use mlx_rs::ops::indexing::IndexOp as _;
 
     use super::*;
-    use crate::checkpoint::{Config, Loader, Tensors};
-    use crate::families::Spec;
     use crate::model::{Batch, Logits, Model};
     use crate::policy::Choice;
 
     const LITTLE: Choice = Choice::Half { renormalize: false };
-
-    fn model(name: &str) -> Model {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/fixtures").join(name);
-        let config = Config::open(&folder.join("config.json")).expect("a config");
-        let tensors = Tensors::open(&folder).expect("weights");
-        let loader = Loader { tensors: &tensors, config: &config, dtype: Dtype::Float32, quantize: None, store: None };
-        Model::load(&loader, &Spec::of(&config).expect("a family"), &mut |_, _| {}).expect("a model")
-    }
 
     fn pass(model: &Model, cache: &mut KvCache, tokens: &[u32], choice: Choice) {
         let output = model.forward(&mut Batch::new([(tokens, cache)]), choice, Logits::Last).expect("a pass");
@@ -186,7 +173,7 @@ mod tests {
     #[test]
     fn after_a_fallback_the_cache_is_the_big_models_bit_for_bit() {
         for name in ["micro/olmoe-sharded", "micro/qwen2moe-gqa", "micro/mixtral-window", "micro/olmoe-mlx-4bit"] {
-            let model = model(name);
+            let model = Model::fixture(name);
             let prompt: Vec<u32> = (40..70).collect();
             let (mut direct, mut fallen) = (model.cache(), model.cache());
             for cache in [&mut direct, &mut fallen] {

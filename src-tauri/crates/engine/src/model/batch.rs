@@ -50,7 +50,7 @@ impl<'a> Batch<'a> {
     pub(crate) fn of_tokens(tokens: Array, caches: impl IntoIterator<Item = &'a mut KvCache>) -> Result<Self> {
         let mut caches: Vec<&'a mut KvCache> = caches.into_iter().collect();
         side_by_side(&mut caches)?;
-        let together = beside(&caches)?;
+        let together = beside(&caches);
         let segment = |(row, cache)| Segment { start: row as i32, tokens: 1, cache };
         let segments = caches.into_iter().enumerate().map(segment).collect();
         Ok(Self { tokens, segments, together, watched: false })

@@ -3,13 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::c_char;
-use std::path::Path;
 
-use mlx_rs::{Array, Dtype};
+use mlx_rs::Array;
 
 use super::{Batch, Logits, Model};
-use crate::checkpoint::{Config, Loader, Tensors};
-use crate::families::Spec;
 use crate::policy::Choice;
 use crate::sampling::{confidence, greedy};
 
@@ -60,11 +57,7 @@ fn launches(outputs: &[&Array]) -> BTreeMap<String, usize> {
 
 /// Of decoding one token after a prompt.
 fn of_a_token(name: &str, choice: Choice, watched: bool) -> BTreeMap<String, usize> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/fixtures").join(name);
-    let config = Config::open(&folder.join("config.json")).expect("a config");
-    let tensors = Tensors::open(&folder).expect("weights");
-    let loader = Loader { tensors: &tensors, config: &config, dtype: Dtype::Float32, quantize: None, store: None };
-    let model = Model::load(&loader, &Spec::of(&config).expect("a family"), &mut |_, _| {}).expect("a model");
+    let model = Model::fixture(name);
     let mut cache = model.cache();
     let pass = |cache: &mut _, tokens: &[u32]| {
         let mut batch = Batch { watched, ..Batch::new([(tokens, cache)]) };

@@ -111,6 +111,16 @@ impl Model {
         })
     }
 
+    /// A model of `tests/fixtures`, in float32.
+    #[cfg(test)]
+    pub(crate) fn fixture(name: &str) -> Self {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/fixtures").join(name);
+        let config = Config::open(&folder.join("config.json")).expect("a config");
+        let tensors = crate::checkpoint::Tensors::open(&folder).expect("weights");
+        let loader = Loader { tensors: &tensors, config: &config, dtype: Dtype::Float32, quantize: None, store: None };
+        Self::load(&loader, &Spec::of(&config).expect("a family"), &mut |_, _| {}).expect("a model")
+    }
+
     /// One pass over all rows, each with the experts of `choice`. The caches count the new positions afterwards.
     pub(crate) fn forward(&self, batch: &mut Batch<'_>, choice: Choice, logits: Logits) -> Result<Output> {
         let mut told = Told::new(batch.watched && logits == Logits::Last);

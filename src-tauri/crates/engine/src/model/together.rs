@@ -44,7 +44,7 @@ struct Seen {
 }
 
 /// The rows of `caches`, one each, that attend together.
-pub(crate) fn beside(caches: &[&mut KvCache]) -> Result<Vec<Together>> {
+pub(crate) fn beside(caches: &[&mut KvCache]) -> Vec<Together> {
     let mut groups: Vec<(&Rc<RefCell<Seats>>, Vec<i32>)> = Vec::new();
     for (row, cache) in caches.iter().enumerate() {
         let (seats, _) = cache.place();
@@ -64,7 +64,7 @@ pub(crate) fn beside(caches: &[&mut KvCache]) -> Result<Vec<Together>> {
 }
 
 impl Together {
-    fn new(seats: Rc<RefCell<Seats>>, rows: Vec<i32>, seated: Vec<(usize, usize)>, all: usize) -> Result<Self> {
+    fn new(seats: Rc<RefCell<Seats>>, rows: Vec<i32>, seated: Vec<(usize, usize)>, all: usize) -> Self {
         let index = |of: &[u32]| Array::from_slice(of, &[of.len() as i32]);
         let count = seats.borrow().count();
         let at: Vec<u32> = seated.iter().flat_map(|&(seat, len)| seats.borrow().places(seat, len)).collect();
@@ -78,7 +78,7 @@ impl Together {
             (index(&row_of), index(&seat_of))
         });
         let picked = (rows.len() < all).then(|| Array::from_slice(&rows, &[rows.len() as i32]));
-        Ok(Self { at: index(&at), order, picked, seats, rows, seated, seen: Vec::new() })
+        Self { at: index(&at), order, picked, seats, rows, seated, seen: Vec::new() }
     }
 
     pub(crate) fn rows(&self) -> &[i32] {
@@ -141,23 +141,11 @@ impl Together {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use mlx_rs::ops::indexing::IndexOp as _;
 
     use super::super::{Batch, Logits, Model};
     use super::*;
-    use crate::checkpoint::{Config, Loader, Tensors};
-    use crate::families::Spec;
     use crate::policy::Choice;
-    use mlx_rs::Dtype;
-    use mlx_rs::ops::indexing::IndexOp as _;
-
-    fn model(name: &str) -> Model {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/fixtures").join(name);
-        let config = Config::open(&folder.join("config.json")).expect("a config");
-        let tensors = Tensors::open(&folder).expect("weights");
-        let loader = Loader { tensors: &tensors, config: &config, dtype: Dtype::Float32, quantize: None, store: None };
-        Model::load(&loader, &Spec::of(&config).expect("a family"), &mut |_, _| {}).expect("a model")
-    }
 
     fn logits(model: &Model, batch: &mut Batch<'_>) -> Array {
         let logits = model.forward(batch, Choice::All, Logits::Last).expect("a pass").logits.expect("logits");
@@ -169,7 +157,7 @@ mod tests {
     #[test]
     fn rows_get_what_each_gets_alone() {
         for name in ["micro/olmoe-sharded", "micro/qwen2moe-gqa", "micro/mixtral-window"] {
-            let model = model(name);
+            let model = Model::fixture(name);
             let read = |length: u32| {
                 let prompt: Vec<u32> = (0..length).map(|n| 40 + n % 60).collect();
                 let mut cache = model.cache();
