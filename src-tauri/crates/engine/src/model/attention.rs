@@ -125,26 +125,17 @@ impl Attention {
     /// Single tokens: q and then k of each, `[rows, heads + kv_heads, 1, head_dim]`, and v to `[rows, heads * head_dim]`.
     fn attend_rows(&self, qk: &Array, v: &Array, batch: &mut Batch<'_>) -> Result<Array> {
         let (q, k) = (qk.index((.., 0..self.heads)), qk.index((.., self.heads..)));
-        let (mut mixed, mut order) = (Vec::new(), Vec::new());
+        let mut mixed = Vec::with_capacity(batch.together.len() + batch.apart.len());
         for together in &mut batch.together {
             let attended = together.attend(self.layer, self.window, &q, [&k, v], self.scale())?;
             mixed.push(attended.reshape(&[-1, self.heads * self.head_dim])?);
-            order.extend_from_slice(together.rows());
         }
-        for segment in &mut batch.segments {
-            if batch.together.iter().any(|together| together.rows().contains(&segment.start)) {
-                continue;
-            }
+        for &segment in &batch.apart {
+            let segment = &mut batch.segments[segment];
             mixed.push(self.attend(segment, &qk.index(segment.rows()), &v.index(segment.rows()))?);
-            order.push(segment.start);
         }
         let joined = in_one(mixed)?;
-        if order.is_sorted() {
-            return Ok(joined);
-        }
-        let mut places: Vec<u32> = (0..order.len() as u32).collect();
-        places.sort_unstable_by_key(|&place| order[place as usize]);
-        Ok(take_axis(joined, Array::from_slice(&places, &[places.len() as i32]), 0)?)
+        Ok(if let Some(places) = &batch.places { take_axis(joined, places, 0)? } else { joined })
     }
 
     /// One segment: heads of q and then of k, `[1, heads + kv_heads, n, head_dim]`, and of v to rows of shape

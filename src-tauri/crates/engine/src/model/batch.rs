@@ -28,8 +28,13 @@ pub(crate) struct Batch<'a> {
     /// Token ids, uint32 of shape `[rows]`.
     pub(crate) tokens: Array,
     pub(crate) segments: Vec<Segment<'a>>,
-    /// Of single tokens: those whose caches lie side by side. The others attend each by itself.
+    /// Of single tokens: those whose caches lie side by side.
     pub(crate) together: Vec<Together>,
+    /// The segments that attend each by itself.
+    pub(crate) apart: Vec<usize>,
+    /// Of each row, its place among those together and then those apart, uint32 of shape `[rows]`; `None` where that is
+    /// the rows' own order.
+    pub(crate) places: Option<Array>,
     /// Whether the pass is to tell which experts it was computed with.
     pub(crate) watched: bool,
 }
@@ -43,7 +48,9 @@ impl<'a> Batch<'a> {
             segments.push(Segment { start: ids.len() as i32, tokens: tokens.len() as i32, cache });
             ids.extend_from_slice(tokens);
         }
-        Self { tokens: Array::from_slice(&ids, &[ids.len() as i32]), segments, together: Vec::new(), watched: false }
+        let tokens = Array::from_slice(&ids, &[ids.len() as i32]);
+        let apart = (0..segments.len()).collect();
+        Self { tokens, segments, together: Vec::new(), apart, places: None, watched: false }
     }
 
     /// One token per sequence, uint32 of shape `[sequences]`, perhaps not computed yet. Brings the caches side by side.
@@ -51,9 +58,17 @@ impl<'a> Batch<'a> {
         let mut caches: Vec<&'a mut KvCache> = caches.into_iter().collect();
         side_by_side(&mut caches)?;
         let together = beside(&caches);
+        let mut order: Vec<usize> = together.iter().flat_map(Together::rows).map(|&row| row as usize).collect();
+        let apart: Vec<usize> = (0..caches.len()).filter(|row| !order.contains(row)).collect();
+        order.extend(&apart);
+        let places = (!order.is_sorted()).then(|| {
+            let mut places: Vec<u32> = (0..order.len() as u32).collect();
+            places.sort_unstable_by_key(|&place| order[place as usize]);
+            Array::from_slice(&places, &[places.len() as i32])
+        });
         let segment = |(row, cache)| Segment { start: row as i32, tokens: 1, cache };
         let segments = caches.into_iter().enumerate().map(segment).collect();
-        Ok(Self { tokens, segments, together, watched: false })
+        Ok(Self { tokens, segments, together, apart, places, watched: false })
     }
 
     pub(crate) fn is_single_tokens(&self) -> bool {
