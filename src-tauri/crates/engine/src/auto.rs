@@ -9,20 +9,24 @@
 //! Where experts are streamed, fetching them ahead of need is timed in the same way, and done where it pays.
 
 mod pays;
+mod recent;
 
 use self::pays::Pays;
+use self::recent::Recent;
 use crate::policy::{Decision, Mobile, Policy};
 use crate::statistics::AutoReport;
 
-/// MoBiLE must promise at least this much before it is chosen, and is left when it promises nothing any more, so that
-/// noise does not decide.
-const MARGIN: f64 = 0.05;
+/// The share of time that MoBiLE must promise to save before it is chosen, and that it is left below. Both are more than
+/// nothing, for what is measured may be off by a little, and apart, so that noise does not decide.
+const WORTH_CHOOSING: f64 = 0.05;
+const WORTH_KEEPING: f64 = 0.02;
 /// Trials of the little pass before the first decision.
-const FIRST_TRIALS: u32 = 3;
-/// Tokens between two trials afterwards, which then cost at most half a percent of the time.
+const FIRST_TRIALS: u32 = 5;
+/// Tokens between two trials afterwards, and between two plain tokens under MoBiLE. A trial costs up to a token's time and
+/// a plain token up to half of one more, so that either is at most half a percent or so.
 const TRIAL_EVERY: u32 = 256;
-/// Weight of a new pass time, and of a new token in the fallback rate, once that many have been seen.
-const RECENT_TIME: f64 = 0.05;
+const PLAIN_EVERY: u32 = 64;
+/// Weight of a new token in the fallback rate, once that many have been seen.
 const RECENT_TOKEN: f64 = 0.01;
 /// Tokens seen before the fallback rate is believed.
 const FEW_TOKENS: u32 = 32;
@@ -35,9 +39,9 @@ struct Running {
 }
 
 impl Running {
-    fn add(&mut self, value: f64, recent: f64) {
+    fn add(&mut self, value: f64) {
         self.seen = self.seen.saturating_add(1);
-        self.mean += (value - self.mean) * recent.max(1.0 / f64::from(self.seen));
+        self.mean += (value - self.mean) * RECENT_TOKEN.max(1.0 / f64::from(self.seen));
     }
 
     /// The mean, once `least` values have been seen.
@@ -65,7 +69,7 @@ pub(crate) struct Auto {
 #[derive(Debug, Clone, Copy, Default)]
 struct Width {
     /// By [`Pass`].
-    times: [Running; 3],
+    times: [Recent; 3],
     warm: [bool; 3],
     trials: u32,
     since_trial: u32,
@@ -89,7 +93,7 @@ pub(crate) enum Pass {
 impl Width {
     /// Seconds of a pass, once known.
     fn time(&self, pass: Pass) -> Option<f64> {
-        self.times[pass as usize].known(1)
+        self.times[pass as usize].median()
     }
 }
 
@@ -102,10 +106,10 @@ impl Auto {
         let gain = self.gain(rows);
         let width = self.width(rows);
         if let Some(gain) = gain {
-            width.mobile = gain > if width.mobile { 0.0 } else { MARGIN };
+            width.mobile = gain > if width.mobile { WORTH_KEEPING } else { WORTH_CHOOSING };
         }
         match width.mobile {
-            true if width.since_trial >= TRIAL_EVERY => {
+            true if width.since_trial >= PLAIN_EVERY => {
                 width.since_trial = 0;
                 Plan::Plain
             }
@@ -130,7 +134,7 @@ impl Auto {
     pub(crate) fn timed(&mut self, rows: usize, pass: Pass, seconds: f64) {
         let width = self.width(rows);
         if std::mem::replace(&mut width.warm[pass as usize], true) {
-            width.times[pass as usize].add(seconds, RECENT_TIME);
+            width.times[pass as usize].add(seconds);
         }
     }
 
@@ -156,7 +160,7 @@ impl Auto {
 
     /// Reports whether a token fell back, or would have.
     pub(crate) fn judged(&mut self, fell_back: bool) {
-        self.fallback.add(f64::from(u8::from(fell_back)), RECENT_TOKEN);
+        self.fallback.add(f64::from(u8::from(fell_back)));
     }
 
     /// Share of tokens that fall back or would, once known.
@@ -292,6 +296,23 @@ mod tests {
         let streamed = decode_again(&mut Auto::default(), 2000, 1.0, 0.5, 0.5, 0.45);
         assert!((0.99..1.02).contains(&resident), "{resident}");
         assert!((0.70..0.80).contains(&streamed), "{streamed}");
+    }
+
+    #[test]
+    fn a_machine_that_was_busy_for_a_while_is_not_taken_for_a_slow_model() {
+        let mut auto = Auto::default();
+        // Plain passes take three times as long now and then, little ones never: all of them were lucky.
+        for n in 0..40 {
+            auto.judged(n % 3 == 0);
+            match auto.plan(1, true) {
+                Plan::Plain => auto.timed(1, Pass::Big, if n % 4 == 0 { 3.0 } else { 1.0 }),
+                _ => {
+                    auto.timed(1, Pass::Little, 0.7);
+                    auto.timed(1, Pass::Again, 1.0);
+                }
+            }
+        }
+        assert_eq!(auto.report(1, true).chosen, "full", "{}", auto.report(1, true).why);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Whether fetching ahead of need makes passes faster, as the passes themselves show.
 
-use super::{RECENT_TIME, Running};
+use super::Recent;
 
 /// Passes of either kind before the first verdict.
-const FEW: u32 = 12;
+const FEW: usize = 12;
 /// From then on, one pass in so many is done the way that has not paid.
 const OTHER_EVERY: u32 = 32;
 /// What fetching ahead must save to be worth its reads, as a share of a pass.
@@ -12,14 +12,14 @@ const MARGIN: f64 = 0.02;
 /// Times of passes without and with it, in turn at first.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Pays {
-    times: [Running; 2],
+    times: [Recent; 2],
     since: u32,
 }
 
 impl Pays {
     /// Whether the next pass is to do it. The pass is to be reported by [`Pays::timed`].
     pub(super) fn next(&self) -> bool {
-        let [without, with] = self.times.map(|time| time.seen);
+        let [without, with] = self.times.map(|time| time.seen());
         match self.verdict() {
             None => with < without,
             Some(pays) => pays != (self.since >= OTHER_EVERY),
@@ -30,12 +30,12 @@ impl Pays {
     pub(super) fn timed(&mut self, with: bool, seconds: f64) {
         let other = self.verdict().is_some_and(|pays| pays != with);
         self.since = if other { 0 } else { self.since + 1 };
-        self.times[usize::from(with)].add(seconds, RECENT_TIME);
+        self.times[usize::from(with)].add(seconds);
     }
 
     /// Whether it pays, once known.
     pub(super) fn verdict(&self) -> Option<bool> {
-        let [without, with] = self.times.map(|time| time.known(FEW));
+        let [without, with] = self.times.map(|time| time.median().filter(|_| time.seen() >= FEW));
         Some(with? < without? * (1.0 - MARGIN))
     }
 }
@@ -45,12 +45,12 @@ mod tests {
     use super::*;
 
     /// So many passes that take the given times without and with it; how many did it.
-    fn passes(pays: &mut Pays, passes: u32, times: [f64; 2]) -> u32 {
+    fn passes(pays: &mut Pays, passes: usize, times: [f64; 2]) -> usize {
         let mut done = 0;
         for _ in 0..passes {
             let with = pays.next();
             pays.timed(with, times[usize::from(with)]);
-            done += u32::from(with);
+            done += usize::from(with);
         }
         done
     }
