@@ -74,6 +74,11 @@ pub(crate) fn on_cpu() -> bool {
     matches!(ComputeDevice::detect(), Ok(ComputeDevice::Cpu))
 }
 
+/// Whether MLX computes on an NVIDIA GPU by default.
+pub(crate) fn on_cuda() -> bool {
+    !cfg!(target_os = "macos") && !on_cpu()
+}
+
 /// Waits until the device has done all that this thread has begun.
 #[allow(unsafe_code)]
 pub(crate) fn synchronize() {

@@ -122,7 +122,7 @@ impl Loader<'_> {
                 mlx_rs::transforms::eval([&weight, &scales, &biases])?;
                 Ok(Matrix::Quantized { weight, scales, biases, bits, bias: None })
             }
-            _ => Ok(Matrix::Dense { weight, bias: None }),
+            _ => Matrix::dense(weight, None),
         }
     }
 

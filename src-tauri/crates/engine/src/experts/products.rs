@@ -1,11 +1,15 @@
 //! The products of chosen experts, over a stack of experts in memory.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use mlx_rs::Array;
-use mlx_rs::ops::indexing::{IndexOp as _, take_axis};
+use mlx_rs::ops::indexing::take_axis;
 use mlx_rs::ops::{addmm, argsort, floor_divide};
 
+use crate::device::on_cuda;
 use crate::error::Result;
-use crate::model::{Matrix, swiglu};
+use crate::model::{Matrix, swiglu, weighted_swiglu};
 
 /// From this many products on, rows are sorted by expert, so that each expert's weights are read once.
 pub(super) const SORT_FROM: i32 = 64;
@@ -15,13 +19,20 @@ pub(super) const SORT_FROM: i32 = 64;
 pub(super) struct Products {
     pub(super) gate_up: Matrix,
     pub(super) down: Matrix,
-    /// uint32, 0 to [`SORT_FROM`].
-    count: Array,
+    numbers: RefCell<BTreeMap<[i32; 2], Numbers>>,
+}
+
+/// What the two products of `[rows, k]` chosen experts read, uint32 of shape `[rows, k]`: rows of the input, and rows of
+/// what the first gives. MLX makes and broadcasts them anew where they are not given.
+#[derive(Debug, Clone)]
+struct Numbers {
+    inputs: Array,
+    hidden: Array,
 }
 
 impl Products {
     pub(super) fn new(gate_up: Matrix, down: Matrix) -> Self {
-        Self { gate_up, down, count: Array::from_iter(0..SORT_FROM as u32, &[SORT_FROM]) }
+        Self { gate_up, down, numbers: RefCell::default() }
     }
 
     /// Weighted sums over the chosen, added to `onto`: `x` and `onto` of shape `[rows, hidden]`, `experts` (uint32
@@ -31,12 +42,26 @@ impl Products {
         let outputs = if rows * k >= SORT_FROM {
             self.sorted(x, experts, k)?
         } else {
-            let numbered = |by: i32| self.count.index(..rows * by).reshape(&[rows, by]);
-            let x = x.expand_dims_axes(&[1, 2])?;
-            let hidden = swiglu(&self.gate_up.gather(&x, Some(&numbered(1)?), experts, false)?)?;
-            self.down.gather(&hidden, Some(&numbered(k)?), experts, false)?.squeeze_axes(&[2])?
+            let Numbers { inputs, hidden } = self.numbers(rows, k);
+            let gate_up = self.gate_up.gather(&x.expand_dims(1)?, Some(&inputs), experts, false)?;
+            if on_cuda() {
+                // As `Matrix::forward_onto`: no product with a sum.
+                let outputs = weighted_swiglu(&gate_up, &weights.expand_dims_axes(&[2, 3])?)?;
+                let outputs = self.down.gather(&outputs, Some(&hidden), experts, false)?;
+                return Ok(onto.add(outputs.sum_axes(&[1, 2], false)?)?);
+            }
+            self.down.gather(&swiglu(&gate_up)?, Some(&hidden), experts, false)?.squeeze_axes(&[2])?
         };
         weighted(&outputs, weights, onto)
+    }
+
+    fn numbers(&self, rows: i32, k: i32) -> Numbers {
+        let made = |pick: fn(u32, u32) -> u32| {
+            Array::from_iter((0..(rows * k) as u32).map(|n| pick(n, k as u32)), &[rows, k])
+        };
+        let mut known = self.numbers.borrow_mut();
+        let make = || Numbers { inputs: made(|n, k| n / k), hidden: made(|n, _| n) };
+        known.entry([rows, k]).or_insert_with(make).clone()
     }
 
     /// As one product per (row, expert), in the order of the experts; gives `[rows, k, hidden]`.

@@ -3,12 +3,12 @@
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
-use mlx_rs::Array;
+use mlx_rs::{Array, Stream};
 use mlx_rs::ops::indexing::{IndexOp as _, TryIndexMutOp as _};
 use mlx_rs::ops::{concatenate, zeros_dtype};
 
 use super::GROWTH;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Keys and values of several sequences, side by side.
 #[derive(Debug)]
@@ -72,8 +72,9 @@ impl Seats {
             reserve(&mut self.layers[layer], end, rows)?;
         }
         let Some([k, v]) = &mut self.layers[layer] else { unreachable!("a cache beside others has been written to") };
-        k.try_index_mut((seat..seat + 1, .., start..end, ..), rows[0])?;
-        v.try_index_mut((seat..seat + 1, .., start..end, ..), rows[1])?;
+        for (held, rows) in [(&mut *k, rows[0]), (&mut *v, rows[1])] {
+            *held = written(held, rows, [seat, start])?;
+        }
         let of = |a: &Array| a.index((seat..seat + 1, .., from..end, ..));
         Ok((of(k), of(v)))
     }
@@ -173,6 +174,29 @@ impl Seats {
     pub(super) fn contents(&self, seat: usize, len: usize) -> Vec<(Array, Array)> {
         let cut = |a: &Array| row(a, seat).index((.., .., 0..len as i32, ..));
         self.layers.iter().flatten().map(|[keys, values]| (cut(keys), cut(values))).collect()
+    }
+}
+
+/// `held` with `rows`, of shape `[1, kv_heads, n, head_dim]`, from the position on of a seat; in place where nobody else
+/// holds it. One operation, for which mlx-rs's indexing makes two views of `rows` besides, in every layer.
+#[allow(unsafe_code)]
+fn written(held: &Array, rows: &Array, [seat, position]: [i32; 2]) -> Result<Array> {
+    let start = [seat, 0, position, 0];
+    let stop: [i32; 4] = std::array::from_fn(|axis| start[axis] + rows.dim(axis as i32));
+    let (steps, stream) = ([1; 4], Stream::thread_local_or_default());
+    // SAFETY: the arrays and the stream live until MLX returns, and each of the three lists has an entry for each of the
+    // four axes. What MLX gives is owned by nobody else, and is an array whether it succeeded or not.
+    let (status, written) = unsafe {
+        let mut written = mlx_sys::mlx_array_new();
+        let (into, rows, stream) = (held.as_ptr(), rows.as_ptr(), stream.as_ptr());
+        let [start, stop, steps] = [start.as_ptr(), stop.as_ptr(), steps.as_ptr()];
+        let status = mlx_sys::mlx_slice_update(&mut written, into, rows, start, 4, stop, 4, steps, 4, stream);
+        (status, Array::from_ptr(written))
+    };
+    if status == 0 {
+        Ok(written)
+    } else {
+        Err(Error::Mlx(format!("{:?} cannot be written into {:?} at {position}", rows.shape(), held.shape())))
     }
 }
 

@@ -41,13 +41,10 @@ impl Norms {
         Ok(if q.shape() == k.shape() { Self::Together(stack(&[q, k], 0)?) } else { Self::Apart(q, k) })
     }
 
-    /// q and k of each row, one behind the other: shape `[rows, q + k]` to the same.
+    /// q and k of each row, one behind the other: of shape `[rows, q + k]`, to as many numbers of each row.
     fn forward(&self, qk: &Array, eps: f32) -> Result<Array> {
         match self {
-            Self::Together(weights) => {
-                let apart = qk.reshape(&[qk.dim(0), 2, -1])?;
-                Ok(rms_norm(apart, None, eps)?.multiply(weights)?.reshape(qk.shape())?)
-            }
+            Self::Together(weights) => Ok(rms_norm(qk.reshape(&[qk.dim(0), 2, -1])?, None, eps)?.multiply(weights)?),
             Self::Apart(q_weight, k_weight) => {
                 let parts = qk.split_at_indices(&[q_weight.dim(0)], -1)?;
                 let (q, k) = (rms_norm(&parts[0], Some(q_weight), eps)?, rms_norm(&parts[1], Some(k_weight), eps)?);
@@ -104,13 +101,19 @@ impl Attention {
         if let Some(limit) = self.clip {
             (qk, v) = (clip(&qk, (-limit, limit))?, clip(&v, (-limit, limit))?);
         }
-        let by_head = |a: &Array, heads: i32| a.reshape(&[rows, heads, self.head_dim]);
-        let (qk, v) = (by_head(&qk, self.heads + self.kv_heads)?, by_head(&v, self.kv_heads)?);
-
-        let joined = if batch.is_single_tokens() && batch.segments.len() > 1 {
-            // One position a row: RoPE turns all of them at once, each by its own position.
-            self.attend_rows(&turns.rows(&qk, batch)?, &v.expand_dims(2)?, batch)?
+        let (qk_heads, v_heads) = (self.heads + self.kv_heads, self.kv_heads);
+        let joined = if batch.is_single_tokens() {
+            // One position a row, so that heads come first without a transpose.
+            let by_head = |a: &Array, heads: i32| a.reshape(&[rows, heads, 1, self.head_dim]);
+            let (qk, v) = (by_head(&qk, qk_heads)?, by_head(&v, v_heads)?);
+            match batch.segments.as_mut_slice() {
+                [segment] => self.attend(segment, &turns.segment(&qk, segment)?, &v)?,
+                // RoPE turns all rows at once, each by its own position.
+                _ => self.attend_rows(&turns.rows(&qk, batch)?, &v, batch)?,
+            }
         } else {
+            let by_head = |a: &Array, heads: i32| a.reshape(&[rows, heads, self.head_dim]);
+            let (qk, v) = (by_head(&qk, qk_heads)?, by_head(&v, v_heads)?);
             let mut mixed = Vec::with_capacity(batch.segments.len());
             for segment in &mut batch.segments {
                 let to_heads = |a: &Array| a.index(segment.rows()).transpose_axes(&[1, 0, 2])?.expand_dims(0);
@@ -155,7 +158,8 @@ impl Attention {
             }
             _ => scaled_dot_product_attention(q, keys, values, scale, Mask::Causal, None)?,
         };
-        Ok(attended.transpose_axes(&[0, 2, 1, 3])?.reshape(&[n, self.heads * self.head_dim])?)
+        let by_position = if n == 1 { attended } else { attended.transpose_axes(&[0, 2, 1, 3])? };
+        Ok(by_position.reshape(&[n, self.heads * self.head_dim])?)
     }
 
     fn scale(&self) -> f32 {

@@ -4,7 +4,7 @@ use mlx_rs::Array;
 use mlx_rs::ops::{self, addmm, concatenate, dequantize, gather_mm, gather_qmm, ones_dtype, quantized_matmul};
 
 use crate::checkpoint::Bits;
-use crate::device::on_cpu;
+use crate::device::{on_cpu, on_cuda};
 use crate::error::{Error, Result};
 
 /// From this many rows on, quantized weights are unpacked once for all of them on a CPU; MLX's loop there unpacks them for
@@ -16,6 +16,8 @@ const UNPACK_FROM: i32 = 64;
 pub(crate) enum Matrix {
     Dense {
         weight: Array,
+        /// The same with the last two axes exchanged. A view that is made once, not in every product.
+        transposed: Array,
         bias: Option<Array>,
     },
     /// Affine quantization as in MLX: `weight` packs `32 / bits` values to a word.
@@ -29,6 +31,11 @@ pub(crate) enum Matrix {
 }
 
 impl Matrix {
+    /// Without quantization.
+    pub(crate) fn dense(weight: Array, bias: Option<Array>) -> Result<Self> {
+        Ok(Self::Dense { transposed: weight.swap_axes(-1, -2)?, weight, bias })
+    }
+
     /// Joins matrices along their outputs, with one bias for the whole. Parts quantized to different bits are
     /// dequantized first.
     pub(crate) fn concatenated(mut parts: Vec<Self>, bias: Option<Array>) -> Result<Self> {
@@ -43,7 +50,7 @@ impl Matrix {
             Ok(joined)
         };
         Ok(match &parts[0] {
-            Self::Dense { .. } => Self::Dense { weight: join(&|m| m.weight().clone())?, bias },
+            Self::Dense { .. } => Self::dense(join(&|m| m.weight().clone())?, bias)?,
             Self::Quantized { bits, .. } => Self::Quantized {
                 weight: join(&|m| m.weight().clone())?,
                 scales: join(&|m| m.scales_and_biases().0)?,
@@ -58,10 +65,10 @@ impl Matrix {
     /// along the rows of a transpose twice as fast as down its columns.
     pub(crate) fn laid_out(self) -> Result<Self> {
         match self {
-            Self::Dense { weight, bias } if on_cpu() => {
-                let inputs_first = weight.t().contiguous()?;
-                inputs_first.eval()?;
-                Ok(Self::Dense { weight: inputs_first.t(), bias })
+            Self::Dense { transposed, bias, .. } if on_cpu() => {
+                let transposed = transposed.contiguous()?;
+                transposed.eval()?;
+                Ok(Self::Dense { weight: transposed.swap_axes(-1, -2)?, transposed, bias })
             }
             other => Ok(other),
         }
@@ -72,7 +79,7 @@ impl Matrix {
         let found = arrays.len();
         let mut arrays = arrays.into_iter();
         match (arrays.next(), arrays.next(), arrays.next(), bits) {
-            (Some(weight), None, None, None) => Ok(Self::Dense { weight, bias: None }),
+            (Some(weight), None, None, None) => Self::dense(weight, None),
             (Some(weight), Some(scales), Some(biases), Some(bits)) if found == 3 => {
                 Ok(Self::Quantized { weight, scales, biases, bits, bias: None })
             }
@@ -111,7 +118,7 @@ impl Matrix {
     fn dequantized(self) -> Result<Self> {
         Ok(match self {
             Self::Quantized { weight, scales, biases, bits, bias } => {
-                Self::Dense { weight: dequantize(&weight, &scales, &biases, bits.group_size, bits.bits)?, bias }
+                Self::dense(dequantize(&weight, &scales, &biases, bits.group_size, bits.bits)?, bias)?
             }
             dense @ Self::Dense { .. } => dense,
         })
@@ -120,8 +127,8 @@ impl Matrix {
     /// `x Wᵀ + b`: shape `[rows, input]` to `[rows, output]`.
     pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
         match self {
-            Self::Dense { weight, bias: None } => Ok(ops::matmul(x, weight.t())?),
-            Self::Dense { weight, bias: Some(bias) } => Ok(addmm(bias, x, weight.t(), None, None)?),
+            Self::Dense { transposed, bias: None, .. } => Ok(ops::matmul(x, transposed)?),
+            Self::Dense { transposed, bias: Some(bias), .. } => Ok(addmm(bias, x, transposed, None, None)?),
             Self::Quantized { weight, scales, biases, bits, bias } => {
                 let product = if x.dim(0) >= UNPACK_FROM && on_cpu() {
                     let weight = dequantize(weight, scales, biases, bits.group_size, bits.bits)?;
@@ -137,10 +144,11 @@ impl Matrix {
         }
     }
 
-    /// As [`Matrix::forward`], added to `onto`.
+    /// As [`Matrix::forward`], added to `onto`: in the product, but on CUDA, where a product with a sum goes to cuBLASLt,
+    /// which costs the host more than an operation, and one without need not.
     pub(crate) fn forward_onto(&self, x: &Array, onto: &Array) -> Result<Array> {
         match self {
-            Self::Dense { weight, bias: None } => Ok(addmm(onto, x, weight.t(), None, None)?),
+            Self::Dense { transposed, bias: None, .. } if !on_cuda() => Ok(addmm(onto, x, transposed, None, None)?),
             _ => Ok(onto.add(self.forward(x)?)?),
         }
     }
@@ -150,7 +158,7 @@ impl Matrix {
     /// MLX makes it anew, with a launch, where it is not given. `sorted`: the ids ascend.
     pub(crate) fn gather(&self, x: &Array, inputs: Option<&Array>, experts: &Array, sorted: bool) -> Result<Array> {
         Ok(match self {
-            Self::Dense { weight, .. } => gather_mm(x, weight.swap_axes(-1, -2)?, inputs, experts, sorted)?,
+            Self::Dense { transposed, .. } => gather_mm(x, transposed, inputs, experts, sorted)?,
             Self::Quantized { weight, scales, biases, bits, .. } => {
                 gather_qmm(x, weight, scales, biases, inputs, experts, true, bits.group_size, bits.bits, sorted)?
             }
@@ -187,7 +195,7 @@ impl Matrix {
     /// Bytes the arrays hold.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Self::Dense { weight, bias } => weight.nbytes() + bias.as_ref().map_or(0, Array::nbytes),
+            Self::Dense { weight, bias, .. } => weight.nbytes() + bias.as_ref().map_or(0, Array::nbytes),
             Self::Quantized { weight, scales, biases, bias, .. } => {
                 weight.nbytes() + scales.nbytes() + biases.nbytes() + bias.as_ref().map_or(0, Array::nbytes)
             }

@@ -52,9 +52,15 @@ pub(crate) fn swiglu(gate_up: &Array) -> Result<Array> {
     Ok(ACTIVATION.with_borrow_mut(|activation| activation((&halves[0], &halves[1])))?)
 }
 
+/// [`swiglu`] times `weights`, which broadcast. A product of what it gives is so weighted without an operation of its own.
+pub(crate) fn weighted_swiglu(gate_up: &Array, weights: &Array) -> Result<Array> {
+    let halves = gate_up.split_equal(2, -1)?;
+    Ok(WEIGHTED.with_borrow_mut(|activation| activation((&halves[0], &halves[1], weights)))?)
+}
+
 type Computed = std::result::Result<Array, Exception>;
 type Activation = Box<dyn for<'a> FnMut((&'a Array, &'a Array)) -> Computed>;
-type GatedActivation = Box<dyn for<'a> FnMut((&'a Array, &'a Array, &'a Array)) -> Computed>;
+type ScaledActivation = Box<dyn for<'a> FnMut((&'a Array, &'a Array, &'a Array)) -> Computed>;
 
 thread_local! {
     /// One launch instead of three on a GPU. For a CPU, MLX would call the system's C++ compiler, which need not be
@@ -62,12 +68,19 @@ thread_local! {
     static ACTIVATION: RefCell<Activation> =
         RefCell::new(if on_cpu() { Box::new(silu_times) } else { Box::new(compile(silu_times, true)) });
     /// The same with the gate of a whole row.
-    static GATED: RefCell<GatedActivation> =
+    static GATED: RefCell<ScaledActivation> =
         RefCell::new(if on_cpu() { Box::new(gated_silu_times) } else { Box::new(compile(gated_silu_times, true)) });
+    /// The same with weights.
+    static WEIGHTED: RefCell<ScaledActivation> =
+        RefCell::new(if on_cpu() { Box::new(weighted_silu_times) } else { Box::new(compile(weighted_silu_times, true)) });
 }
 
 fn silu_times((gate, up): (&Array, &Array)) -> Computed {
     gate.multiply(sigmoid(gate)?)?.multiply(up)
+}
+
+fn weighted_silu_times((gate, up, weights): (&Array, &Array, &Array)) -> Computed {
+    silu_times((gate, up))?.multiply(weights)
 }
 
 fn gated_silu_times((gate, up, row): (&Array, &Array, &Array)) -> Computed {

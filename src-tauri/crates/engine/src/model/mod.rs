@@ -19,7 +19,7 @@ use attention::Attention;
 pub(crate) use batch::Batch;
 pub(crate) use matrix::Matrix;
 use mlp::Mlp;
-pub(crate) use mlp::swiglu;
+pub(crate) use mlp::{swiglu, weighted_swiglu};
 use moe::Moe;
 pub(crate) use moe::Routing;
 use rope::{Rope, Turns};

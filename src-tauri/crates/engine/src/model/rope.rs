@@ -55,12 +55,11 @@ impl Turns<'_> {
         }
     }
 
-    /// One token of each segment: `x` of shape `[rows, heads, head_dim]` to `[rows, heads, 1, head_dim]`.
+    /// One token of each segment: `x` of shape `[rows, heads, 1, head_dim]` to the same.
     pub(crate) fn rows(&self, x: &Array, batch: &Batch<'_>) -> Result<Array> {
-        let x = x.expand_dims(2)?;
         match self {
             Self::Fused(r) => Ok(rope_dynamic(x, r.head_dim, false, r.theta, r.scale, batch.positions(), None)?),
-            Self::Tables { cos, sin } => turned(&x, &cos.expand_dims_axes(&[1, 2])?, &sin.expand_dims_axes(&[1, 2])?),
+            Self::Tables { cos, sin } => turned(x, &cos.expand_dims_axes(&[1, 2])?, &sin.expand_dims_axes(&[1, 2])?),
         }
     }
 }
@@ -107,11 +106,11 @@ mod tests {
         }
 
         let batch = Batch::new([(&[1][..], &mut first), (&[4][..], &mut second)]);
-        let x = x.index(0..2);
+        let x = x.index(0..2).expand_dims(2).expect("a view");
         let turns = own.turns(&batch, Dtype::Float32).expect("turns");
         let found = turns.rows(&x, &batch).expect("turned");
         let positions = batch.positions();
-        let expected = rope_dynamic(x.expand_dims(2).expect("a view"), head_dim, false, theta, scale, positions, None);
+        let expected = rope_dynamic(&x, head_dim, false, theta, scale, positions, None);
         assert!(found.all_close(expected.expect("MLX's"), 1e-6, 1e-6, false).expect("compared"));
     }
 }
