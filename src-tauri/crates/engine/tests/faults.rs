@@ -10,13 +10,15 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use common::{embedded, ids, plain, run};
+use common::{fixtures, ids, micro, plain, run};
 use mobile_engine::{
     Compute, Engine, Error, Event, ExpertMemory, ExpertReads, FinishReason, Finished, Generation, LoadOptions, Mobile,
     Policy, Prefill, Request, Token, arrange,
 };
 use storage::{Fault, Storage};
 use tempfile::TempDir;
+
+const MICRO: &str = "olmoe-sharded";
 
 const TOKENS: usize = 12;
 
@@ -32,10 +34,10 @@ fn prompt() -> Vec<u32> {
     (0..12).map(|n| 40 + n * 5 % 83).collect()
 }
 
-fn arranged() -> (TempDir, PathBuf) {
+fn arranged(source: &Path) -> (TempDir, PathBuf) {
     let home = tempfile::tempdir().expect("a temporary folder");
     let target = home.path().join("arranged");
-    arrange(&embedded(), &target, Compute::F32, None, |_, _| {}).expect("arranged");
+    arrange(source, &target, Compute::F32, None, |_, _| {}).expect("arranged");
     (home, target)
 }
 
@@ -85,7 +87,7 @@ fn soon<T>(run: impl FnOnce() -> T) -> T {
 
 #[test]
 fn a_read_that_fails_or_hangs_ends_its_request_and_the_next_is_right() {
-    let (_home, folder) = arranged();
+    let (_home, folder) = arranged(micro(MICRO).path());
     let (storage, reads) = Storage::new(PATIENCE);
     let engine = with_reads(&folder, reads);
     for policy in [Policy::Full, mobile(0.9)] {
@@ -116,7 +118,7 @@ fn a_read_that_fails_or_hangs_ends_its_request_and_the_next_is_right() {
 
 #[test]
 fn others_in_the_batch_go_on_without_what_cannot_be_read() {
-    let (_home, folder) = arranged();
+    let (_home, folder) = arranged(&fixtures().join("qwen2moe-tiny"));
     let (storage, reads) = Storage::new(PATIENCE);
     let engine = with_reads(&folder, reads);
     for policy in [Policy::Full, mobile(0.9)] {
@@ -163,7 +165,7 @@ fn others_in_the_batch_go_on_without_what_cannot_be_read() {
 
 #[test]
 fn what_is_fetched_ahead_fails_nobody_and_changes_no_token() {
-    let (_home, folder) = arranged();
+    let (_home, folder) = arranged(micro(MICRO).path());
     // Every token falls back, and every layer looks ahead.
     let policy = mobile(1.01);
     for fault in [Fault::Fails, Fault::Hangs] {
@@ -190,7 +192,7 @@ fn what_is_fetched_ahead_fails_nobody_and_changes_no_token() {
 
 #[test]
 fn a_request_whose_read_hangs_can_be_cancelled() {
-    let (_home, folder) = arranged();
+    let (_home, folder) = arranged(micro(MICRO).path());
     let (storage, reads) = Storage::new(LONG);
     let engine = with_reads(&folder, reads);
     let expected = ids(&run(&engine, request(Policy::Full)));
@@ -234,7 +236,7 @@ fn a_request_whose_read_hangs_can_be_cancelled() {
 
 #[test]
 fn an_engine_ends_while_its_reads_hang() {
-    let (_home, folder) = arranged();
+    let (_home, folder) = arranged(micro(MICRO).path());
     for waits in [true, false] {
         let (storage, reads) = Storage::new(PATIENCE);
         let engine = with_reads(&folder, reads);
@@ -254,7 +256,7 @@ fn an_engine_ends_while_its_reads_hang() {
 
 #[test]
 fn loading_from_a_storage_that_fails_or_hangs_is_given_up() {
-    let (_home, folder) = arranged();
+    let (_home, folder) = arranged(micro(MICRO).path());
     for fault in [Fault::Fails, Fault::Hangs] {
         let (storage, reads) = Storage::new(PATIENCE);
         storage.set(fault, |read| read.expert == 5);
@@ -268,7 +270,7 @@ fn loading_from_a_storage_that_fails_or_hangs_is_given_up() {
 
 #[test]
 fn a_file_put_back_in_place_of_a_damaged_one_is_read() {
-    let (_home, folder) = arranged();
+    let (_home, folder) = arranged(micro(MICRO).path());
     let engine = load(&folder, |_| {}).expect("loaded");
     let expected = ids(&run(&engine, request(Policy::Full)));
     let [first, second] = [0, 1].map(|layer| folder.join(format!("experts-00{layer}.bin")));

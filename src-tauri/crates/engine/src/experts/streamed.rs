@@ -127,7 +127,8 @@ impl Streamed {
                 if coming.is_empty()
                     && let Some(expert) = todo.pop_front()
                 {
-                    self.lacks(expert, "reads that never end hold all of its memory", &chosen, k)?;
+                    let what = "reads that never end hold all of its memory; ask again once the storage answers";
+                    self.lacks(expert, what, &chosen, k)?;
                 }
             }
             let arrived = self.await_all(&mut state.slots, &coming, &waves, &chosen, k)?;
