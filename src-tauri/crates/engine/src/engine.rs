@@ -17,7 +17,7 @@ use crate::decode::{Control, Generation, Job, Message, Place, Queue, Request, Sc
 use crate::device::{Compute, ComputeDevice};
 use crate::error::{Error, Result};
 use crate::exit;
-use crate::experts::{ExpertMemory, Experts, Replacement, Store};
+use crate::experts::{ExpertMemory, ExpertReads, Experts, Replacement, Rows, Store};
 use crate::families::Spec;
 use crate::model::Model;
 use crate::policy::{Choice, Decision, little};
@@ -50,6 +50,8 @@ pub struct LoadOptions {
     pub replacement: Replacement,
     /// Whether the system may keep copies of streamed experts in memory of its own.
     pub page_cache: bool,
+    /// How streamed experts are read.
+    pub reads: ExpertReads,
     /// Whether a layer always fetches the streamed experts that the next one will probably want; under
     /// [`Policy::Auto`](crate::Policy::Auto) it does so anyway where that is measured to pay.
     pub look_ahead: bool,
@@ -72,6 +74,7 @@ impl LoadOptions {
             expert_memory: ExpertMemory::default(),
             replacement: Replacement::default(),
             page_cache: true,
+            reads: ExpertReads::default(),
             look_ahead: false,
             pressure: PressureWatch::default(),
         }
@@ -179,6 +182,8 @@ pub(crate) struct Loaded {
     pub(crate) meter: Rc<RefCell<ExpertCache>>,
     /// Whether layers look ahead in the pass to come.
     pub(crate) look_ahead: Rc<Cell<bool>>,
+    /// What streamed experts know of the rows of the pass that runs.
+    pub(crate) rows: Rc<RefCell<Rows>>,
 }
 
 impl Loaded {
@@ -370,6 +375,7 @@ fn load(options: &LoadOptions, mut progress: impl FnMut(Progress)) -> Result<(Lo
     let Settings { compute, quantize } = settings(options, store.as_ref(), device)?;
     let meter = store.as_ref().map(Store::meter).unwrap_or_default();
     let look_ahead = store.as_ref().map(Store::look_ahead).unwrap_or_default();
+    let rows = store.as_ref().map(Store::rows).unwrap_or_default();
     mlx_rs::memory::reset_peak_memory()?;
     let loader = Loader { tensors: &tensors, config: &config, dtype: compute.dtype(), quantize, store };
     let model = Model::load(&loader, &spec, &mut |done, total| progress(Progress { done, total }))?;
@@ -407,7 +413,7 @@ fn load(options: &LoadOptions, mut progress: impl FnMut(Progress)) -> Result<(Lo
         load_peak_bytes: mlx_rs::memory::peak_memory()?,
         load_seconds: started.elapsed().as_secs_f64(),
     };
-    Ok((Loaded { model, text, name, device, top_k: spec.moe.top_k, limits, meter, look_ahead }, info))
+    Ok((Loaded { model, text, name, device, top_k: spec.moe.top_k, limits, meter, look_ahead, rows }, info))
 }
 
 struct Settings {

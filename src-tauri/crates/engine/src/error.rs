@@ -91,6 +91,18 @@ pub enum Error {
     #[error("the engine's queue of {0} waiting requests is full; try again shortly")]
     QueueFull(usize),
 
+    /// An expert could not be fetched from the storage. What needs it fails and nothing else; once the storage or the
+    /// file is mended it works again.
+    #[error("{}: expert {expert} could not be read: {what}", path.display())]
+    Storage {
+        /// The layer's file.
+        path: PathBuf,
+        /// The expert.
+        expert: usize,
+        /// What is wrong, and what to do.
+        what: String,
+    },
+
     /// The engine has shut down.
     #[error("the engine has shut down")]
     Closed,
@@ -101,6 +113,18 @@ impl FromFile for Error {}
 impl Error {
     pub(crate) fn text(path: &Path, what: impl Into<String>) -> Self {
         Self::Text { path: path.to_owned(), what: what.into() }
+    }
+
+    /// The same, for another of the requests that it fails.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Storage { path, expert, what } => {
+                Self::Storage { path: path.clone(), expert: *expert, what: what.clone() }
+            }
+            Self::Closed => Self::Closed,
+            Self::Mlx(what) => Self::Mlx(what.clone()),
+            other => Self::Mlx(other.to_string()),
+        }
     }
 }
 

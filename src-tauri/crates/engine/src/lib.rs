@@ -47,7 +47,7 @@ pub use decode::{Event, FinishReason, Finished, Generation, Logprob, Prefill, Re
 pub use device::{Compute, ComputeDevice, mlx_version};
 pub use engine::{Engine, Live, LoadOptions, ModelInfo, Progress, Status};
 pub use error::{Error, Result};
-pub use experts::{Arranged, ExpertMemory, Replacement, arrange, is_arranged};
+pub use experts::{Arranged, ExpertMemory, ExpertRead, ExpertReads, Replacement, arrange, is_arranged};
 pub use families::supported_architectures;
 pub use mobile_files::FileError;
 pub use policy::{DEFAULT_GAMMA, Decision, Mobile, Policy};

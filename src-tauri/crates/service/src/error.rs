@@ -205,6 +205,13 @@ impl ApiError {
         Self::new(StatusCode::GATEWAY_TIMEOUT, "request_timeout", message)
     }
 
+    fn experts_unreadable() -> Self {
+        let message = "a part of the model could not be read from the storage of this machine. Nothing is wrong with \
+                       the request: try again shortly. If that goes on, its owner finds the file and what to do in \
+                       the log";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "experts_unreadable", message).retry(Duration::from_secs(10))
+    }
+
     pub(crate) fn internal() -> Self {
         let message = "the service failed to answer; its log says more";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", message)
@@ -265,6 +272,11 @@ impl From<EngineError> for ApiError {
             EngineError::Closed => {
                 let message = "the model was taken out while it answered; try again shortly";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "model_gone", message).retry(Duration::from_secs(2))
+            }
+            // The message names a file: it is for the owner, not for the peer.
+            EngineError::Storage { .. } => {
+                tracing::error!(target: "mobile_service::engine", "{message}");
+                Self::experts_unreadable()
             }
             // The message may name files: it is for the log, not for the peer.
             _ => {

@@ -19,6 +19,7 @@ use crate::device::synchronize;
 use crate::engine::{Live, Loaded};
 use crate::error::{Error, Result};
 use crate::exit;
+use crate::experts::Rows;
 use crate::model::{Batch, Logits};
 use crate::policy::{Choice, Decision, Policy, can_halve};
 use crate::pressure::Pressure;
@@ -57,6 +58,8 @@ pub(crate) struct Scheduler {
     streamed: ExpertCache,
     /// The pass after the one that was read last.
     ahead: Option<Begun>,
+    /// Sequences that the step at hand could not serve, and why.
+    failed: Vec<(usize, Error)>,
     /// Whether the rows of the little pass that `auto` has computed again have had their experts fetched ahead.
     prefetched: Option<bool>,
 }
@@ -76,6 +79,7 @@ impl Scheduler {
             max_sequences,
             streamed: ExpertCache::default(),
             ahead: None,
+            failed: Vec::new(),
             prefetched: None,
         }
     }
@@ -88,9 +92,8 @@ impl Scheduler {
             if let Some(pressure) = self.queue.pressure() {
                 self.adapt(pressure);
             }
-            if let Err((rows, error)) = self.step() {
-                self.fail(&rows, &error);
-            }
+            self.step();
+            self.fail();
             self.retire();
             self.publish();
             if self.sequences.is_empty() {
@@ -173,19 +176,20 @@ impl Scheduler {
     }
 
     /// Reads a chunk of one prompt and decodes a token of every sequence that has read its own.
-    fn step(&mut self) -> Result<(), (Vec<usize>, Error)> {
+    fn step(&mut self) {
         // Prompts take turns, so that a short one need not wait for the whole of a long one.
         let unread = self.sequences.iter().enumerate().filter(|(_, s)| !s.unread().is_empty());
-        if let Some((index, _)) = unread.min_by_key(|(_, s)| s.read_at) {
-            self.prefill(index).map_err(|e| (vec![index], e))?;
+        if let Some((index, _)) = unread.min_by_key(|(_, s)| s.read_at)
+            && let Err(error) = self.prefill(index)
+        {
+            return self.failed.push((index, error));
         }
         let ready: Vec<usize> = (0..self.sequences.len())
             .filter(|&i| self.sequences[i].unread().is_empty() && self.sequences[i].finished.is_none())
             .collect();
-        if ready.is_empty() {
-            return Ok(());
+        if !ready.is_empty() {
+            self.decode(&ready);
         }
-        self.decode(&ready).map_err(|e| (ready, e))
     }
 
     fn prefill(&mut self, index: usize) -> Result<()> {
@@ -198,6 +202,7 @@ impl Scheduler {
         let last = chunk.len() == unread.len();
         let logits = if last { Logits::Last } else { Logits::None };
         self.loaded.look_ahead.set(self.loaded.limits.look_ahead);
+        self.loaded.rows.replace(Rows::of_prompt(sequence.gone()));
         let mut batch = Batch::new([(chunk.as_slice(), &mut sequence.cache)]);
         batch.watched = self.shared.watches.any();
         let output = self.loaded.model.forward(&mut batch, choice, logits)?;
@@ -246,13 +251,25 @@ impl Scheduler {
             self.shared.live.send(Live { decision, confidence, running: self.shared.running.load(Ordering::Relaxed) });
     }
 
-    fn fail(&mut self, rows: &[usize], error: &Error) {
+    /// Reports and removes the sequences that the step could not serve. Those that nobody wants any more have been given
+    /// up, not failed.
+    fn fail(&mut self) {
+        if self.failed.is_empty() {
+            return;
+        }
         self.ahead = None;
-        for &index in rows.iter().rev() {
+        let mut failed = std::mem::take(&mut self.failed);
+        failed.sort_by_key(|&(index, _)| std::cmp::Reverse(index));
+        for (index, error) in failed {
+            if self.sequences[index].abandoned() {
+                self.sequences[index].finished = Some(FinishReason::Cancelled);
+                continue;
+            }
             let sequence = self.sequences.remove(index);
+            self.shared.running.store(self.sequences.len(), Ordering::Relaxed);
             self.ended.merge(&sequence.counters);
             self.publish();
-            sequence.fail(Error::Mlx(error.to_string()));
+            sequence.fail(error);
         }
     }
 

@@ -9,6 +9,7 @@ use super::draw::Drawn;
 use super::request::{Control, Event, FinishReason, Finished, Job, Prefill, Request, Token};
 use crate::constraint::Guide;
 use crate::error::Error;
+use crate::experts::Gone;
 use crate::kv::KvCache;
 use crate::policy::{Choice, Decision, Policy};
 use crate::sampling::Sampling;
@@ -146,6 +147,13 @@ impl Sequence {
 
     pub(crate) fn abandoned(&self) -> bool {
         self.control.cancelled() || self.events.is_closed()
+    }
+
+    /// What says, also while a pass runs, whether nobody wants the answer any more. It holds up no one who waits for the
+    /// last event.
+    pub(crate) fn gone(&self) -> Gone {
+        let (control, events) = (Arc::clone(&self.control), self.events.downgrade());
+        Box::new(move || control.cancelled() || events.upgrade().is_none_or(|events| events.is_closed()))
     }
 
     /// Counts positions that prefill has written into the cache.

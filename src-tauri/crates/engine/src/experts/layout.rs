@@ -8,13 +8,15 @@
 //! | then | the records: an expert's parts back to back, filled up to a multiple of [`ALIGN`] |
 //!
 //! A record holds exactly the bytes that the engine computes with, so that fetching one is a read and nothing else. Its
-//! checksum is verified at every read: a damaged file gives an error, never a wrong token.
+//! checksum is verified at every read: a damaged file gives an error, never a wrong token. When a read fails, the file
+//! that lies in the place now is tried, if it is another one with the same experts.
 
 use std::fs::File;
 use std::hash::Hasher as _;
 use std::io::{self, IoSliceMut, Write as _};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use mlx_rs::Dtype;
 use mobile_files::FromFile as _;
@@ -136,7 +138,7 @@ pub(crate) trait Source: std::fmt::Debug + Send + Sync {
 /// An open layer file.
 #[derive(Debug)]
 pub(crate) struct LayerFile {
-    file: File,
+    file: Mutex<Arc<File>>,
     path: PathBuf,
     pub(crate) header: Header,
     start: u64,
@@ -165,7 +167,49 @@ impl LayerFile {
         if !page_cache {
             super::uncached::open(&file).map_err(Error::read(&path))?;
         }
+        let file = Mutex::new(Arc::new(file));
         Ok(Self { file, path, header, start, page_cache })
+    }
+
+    /// The file as it was last opened.
+    fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The file that has come to the place of `old`, with the same experts: restored from elsewhere, or on a disk that
+    /// was away.
+    fn replacement(&self, old: &File) -> Option<Arc<File>> {
+        let identity = |file: &File| file.metadata().map(|m| (m.dev(), m.ino())).ok();
+        let fresh = Self::open(self.path.clone(), self.header.layer, self.page_cache).ok()?;
+        let file = fresh.file();
+        if identity(&file)? == identity(old)? || fresh.header != self.header {
+            return None;
+        }
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&file);
+        Some(file)
+    }
+
+    fn read_from(&self, file: &File, expert: usize, parts: &mut [IoSliceMut<'_>]) -> io::Result<()> {
+        let offset = self.start + self.header.record_bytes() * expert as u64;
+        let total: usize = parts.iter().map(|p| p.len()).sum();
+        let mut done = rustix::io::preadv(file, parts, offset).map_err(io::Error::from)?;
+        // One call reads it all but at a signal or the end of the file; what it left is read part by part.
+        let mut begins = 0;
+        for part in parts.iter_mut() {
+            let ends = begins + part.len();
+            if done < ends {
+                file.read_exact_at(&mut part[done - begins..], offset + done as u64)?;
+                done = ends;
+            }
+            begins = ends;
+        }
+        if !self.page_cache {
+            super::uncached::forget(file, offset, total as u64);
+        }
+        if checksum(parts.iter().map(|p| &**p)) != self.header.checksums[expert] {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the bytes differ from their checksum"));
+        }
+        Ok(())
     }
 }
 
@@ -196,26 +240,11 @@ fn read_header(file: &File, path: &Path) -> Result<(Header, u64)> {
 
 impl Source for LayerFile {
     fn read(&self, expert: usize, parts: &mut [IoSliceMut<'_>]) -> io::Result<()> {
-        let offset = self.start + self.header.record_bytes() * expert as u64;
-        let total: usize = parts.iter().map(|p| p.len()).sum();
-        let mut done = rustix::io::preadv(&self.file, parts, offset).map_err(io::Error::from)?;
-        // One call reads it all but at a signal or the end of the file; what it left is read part by part.
-        let mut begins = 0;
-        for part in parts.iter_mut() {
-            let ends = begins + part.len();
-            if done < ends {
-                self.file.read_exact_at(&mut part[done - begins..], offset + done as u64)?;
-                done = ends;
-            }
-            begins = ends;
-        }
-        if !self.page_cache {
-            super::uncached::forget(&self.file, offset, total as u64);
-        }
-        if checksum(parts.iter().map(|p| &**p)) != self.header.checksums[expert] {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the bytes differ from their checksum"));
-        }
-        Ok(())
+        let file = self.file();
+        self.read_from(&file, expert, parts).or_else(|error| {
+            let file = self.replacement(&file).ok_or(error)?;
+            self.read_from(&file, expert, parts)
+        })
     }
 
     fn path(&self) -> &Path {

@@ -7,7 +7,9 @@ mod layout;
 mod pool;
 mod products;
 mod reader;
+mod reads;
 mod resident;
+mod rows;
 mod slots;
 mod store;
 mod streamed;
@@ -26,7 +28,9 @@ use crate::pressure::Pressure;
 pub use arrange::{Arranged, arrange, is_arranged};
 use layout::{LayerFile, Source};
 use pool::Pool;
+pub use reads::{ExpertRead, ExpertReads};
 use resident::Resident;
+pub(crate) use rows::{Gone, Rows};
 pub use slots::Replacement;
 pub use store::ExpertMemory;
 pub(crate) use store::Store;
@@ -54,8 +58,7 @@ impl Experts {
         let pool = Pool::new(&file.header, slots)?;
         let source: Arc<dyn Source> = Arc::new(file);
         if slots == experts {
-            pool.fill(&store.streaming.reader, &source, store.streaming.patience)?;
-            return Ok(Self::Resident(Resident::filled(pool)));
+            return Ok(Self::Resident(Resident::filled(pool.filled(&store.streaming.reader, &source)?)));
         }
         Ok(Self::Streamed(Box::new(Streamed::new(source, pool, experts, store.streaming.clone()))))
     }

@@ -1,16 +1,14 @@
 //! Memory for some experts of a layer, stacked as MLX computes with them and written to in place.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use mlx_rs::Array;
 use mlx_rs::ops::indexing::take_axis;
 use mlx_rs::ops::zeros_dtype;
-use mobile_files::FromFile as _;
 
 use super::layout::{Header, Part, Parts, Source};
 use super::products::Products;
-use super::reader::{Place, Reader, Urgency};
+use super::reader::{Place, Reader, Urgency, Waited};
 use crate::checkpoint::{Bits, dims};
 use crate::error::{Error, Result};
 use crate::model::Matrix;
@@ -64,21 +62,22 @@ impl Pool {
         Ok(Self { products: Products::new(gate_up?, down?), parts, slots })
     }
 
-    /// Reads every expert into the slot of its number.
-    pub(super) fn fill(&self, reader: &Reader, source: &Arc<dyn Source>, patience: Duration) -> Result<()> {
+    /// The same, with every expert in the slot of its number.
+    pub(super) fn filled(self, reader: &Reader, source: &Arc<dyn Source>) -> Result<Self> {
         let read = |slot| reader.read(source, slot, self.place(slot), Urgency::Demand);
         let tickets: Vec<_> = (0..self.slots).map(read).collect();
-        // All are waited for, also after a failure: they write into this memory.
-        let ends: Vec<_> = tickets.iter().map(|ticket| ticket.wait(patience)).collect();
-        for (expert, end) in ends.into_iter().enumerate() {
-            let failure = match end {
-                Some(Ok(())) => continue,
-                Some(Err(failure)) => failure.0,
-                None => "the storage does not answer".to_owned(),
-            };
-            return Err(Error::weights(source.path(), format!("expert {expert} could not be read: {failure}")));
+        let failure = tickets.iter().enumerate().find_map(|(expert, ticket)| match reader.wait(ticket, || false) {
+            Waited::Ended(Ok(())) | Waited::Gone => None,
+            Waited::Ended(Err(failure)) | Waited::Withdrawn(failure) | Waited::GivenUp(failure) => {
+                Some(Error::Storage { path: source.path().to_owned(), expert, what: failure.0 })
+            }
+        });
+        let Some(error) = failure else { return Ok(self) };
+        // The others write into this memory: it goes when they have ended, and stays where one never does.
+        if tickets.iter().filter(|ticket| !reader.part(ticket)).count() > 0 {
+            std::mem::forget(self);
         }
-        Ok(())
+        Err(error)
     }
 
     /// The pieces of a slot.

@@ -39,6 +39,8 @@ pub(super) enum Content {
         ticket: Arc<Ticket>,
         ahead: Option<Why>,
     },
+    /// A read was given up and may still write here, whatever it was for.
+    Lost(Arc<Ticket>),
     /// Ready to compute with. `untouched`: why it was fetched, where nobody has asked for it yet.
     Here {
         expert: usize,
@@ -49,8 +51,16 @@ pub(super) enum Content {
 impl Content {
     fn expert(&self) -> Option<usize> {
         match self {
-            Self::Nothing => None,
+            Self::Nothing | Self::Lost(_) => None,
             Self::Coming { expert, .. } | Self::Here { expert, .. } => Some(*expert),
+        }
+    }
+
+    /// The read that may write here.
+    pub(super) fn read(&self) -> Option<&Arc<Ticket>> {
+        match self {
+            Self::Coming { ticket, .. } | Self::Lost(ticket) => Some(ticket),
+            Self::Nothing | Self::Here { .. } => None,
         }
     }
 }
@@ -117,7 +127,7 @@ impl Slots {
     /// The slot to be overwritten next, an empty one before any other. Never one of `kept`, nor one that is being read
     /// into.
     pub(super) fn victim(&self, kept: &[usize]) -> Option<usize> {
-        let free = |slot: &usize| !matches!(self.contents[*slot], Content::Coming { .. }) && !kept.contains(slot);
+        let free = |slot: &usize| self.contents[*slot].read().is_none() && !kept.contains(slot);
         (0..self.contents.len()).filter(free).min_by(|&a, &b| self.worth(a).total_cmp(&self.worth(b)))
     }
 

@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use mobile_files::FromFile as _;
 use serde::{Deserialize, Serialize};
@@ -12,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::arrange::{self, Index};
 use super::layout::LayerFile;
 use super::reader::Reader;
+use super::rows::Rows;
 use super::streamed::Streaming;
 use crate::checkpoint::{Bits, Loader};
 use crate::device::Compute;
@@ -19,9 +19,6 @@ use crate::engine::LoadOptions;
 use crate::error::{Error, Result};
 use crate::families::MoeSpec;
 use crate::statistics::ExpertCache;
-
-/// How long a pass waits for the storage.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Memory that experts may take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -76,16 +73,21 @@ impl Store {
     pub(crate) fn open(folder: &Path, options: &LoadOptions) -> Result<Option<Self>> {
         let LoadOptions { expert_memory: memory, replacement, page_cache, look_ahead, .. } = *options;
         let Some(index) = Index::open(folder)? else { return Ok(None) };
-        let reader = Arc::new(Reader::start().map_err(Error::read(folder))?);
+        let reader = Arc::new(Reader::start(options.reads.clone()).map_err(Error::read(folder))?);
         let meter = Rc::<RefCell<ExpertCache>>::default();
         let look_ahead = Rc::new(Cell::new(look_ahead));
-        let streaming = Streaming { reader, meter, replacement, patience: PATIENCE, look_ahead };
+        let streaming = Streaming { reader, meter, replacement, rows: Rc::default(), look_ahead };
         Ok(Some(Self { folder: folder.to_owned(), index, memory, page_cache, streaming }))
     }
 
     /// Whether layers look ahead in the pass to come.
     pub(crate) fn look_ahead(&self) -> Rc<Cell<bool>> {
         Rc::clone(&self.streaming.look_ahead)
+    }
+
+    /// The rows of the pass that runs.
+    pub(crate) fn rows(&self) -> Rc<RefCell<Rows>> {
+        Rc::clone(&self.streaming.rows)
     }
 
     pub(crate) fn meter(&self) -> Rc<RefCell<ExpertCache>> {

@@ -2,14 +2,15 @@
 //!
 //! The router's choice is read back, which the graph of resident experts never does; it is the price of streaming. Then
 //! the experts that are there are computed while the others arrive. When fewer slots than chosen experts exist, they
-//! come in waves.
+//! come in waves. An expert that does not arrive fails the rows that chose it, and no others.
+
+mod fetch;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use mlx_rs::Array;
 use mlx_rs::transforms::eval;
@@ -18,12 +19,14 @@ use mobile_files::FromFile as _;
 use super::layout::Source;
 use super::pool::Pool;
 use super::products::Products;
-use super::reader::{Reader, Ticket, Urgency};
-use super::slots::{Content, Replacement, Slots, Why};
+use super::reader::Reader;
+use super::rows::Rows;
+use super::slots::{Replacement, Slots, Why};
 use super::waves::Waves;
 use crate::error::{Error, Result};
 use crate::model::Routing;
-use crate::statistics::{ExpertCache, Prefetch};
+use crate::statistics::ExpertCache;
+use fetch::slots_of;
 
 /// What the layers of a streamed model share.
 #[derive(Debug, Clone)]
@@ -31,8 +34,8 @@ pub(crate) struct Streaming {
     pub(crate) reader: Arc<Reader>,
     pub(crate) meter: Rc<RefCell<ExpertCache>>,
     pub(crate) replacement: Replacement,
-    /// How long a pass waits for a read before it gives up.
-    pub(crate) patience: Duration,
+    /// The rows of the pass that runs.
+    pub(crate) rows: Rc<RefCell<Rows>>,
     /// Whether a layer fetches what the next one will probably want, in the pass to come.
     pub(crate) look_ahead: Rc<Cell<bool>>,
 }
@@ -80,20 +83,6 @@ impl Streamed {
         Ok(())
     }
 
-    /// Takes back what was to be fetched ahead and has not begun. Whether no read is on its way any more.
-    fn rest(&self, slots: &mut Slots) -> bool {
-        let mut meter = self.streaming.meter.borrow_mut();
-        (0..slots.len()).fold(true, |rests, slot| {
-            self.settle(slots, slot, &mut meter);
-            let Content::Coming { ticket, .. } = slots.content(slot) else { return rests };
-            let withdrawn = self.streaming.reader.withdraw(ticket);
-            if withdrawn {
-                slots.set(slot, Content::Nothing);
-            }
-            rests && withdrawn
-        })
-    }
-
     /// As [`super::Experts::forward`].
     pub(crate) fn forward(
         &self,
@@ -102,13 +91,19 @@ impl Streamed {
         routing: &Routing,
         guess: Option<&Guess<'_>>,
     ) -> Result<Array> {
+        let result = self.compute(x, onto, routing, guess);
+        if result.is_err() {
+            self.withdraw_all(&mut self.state.borrow_mut().slots);
+        }
+        result
+    }
+
+    fn compute(&self, x: &Array, onto: &Array, routing: &Routing, guess: Option<&Guess<'_>>) -> Result<Array> {
         let (rows, k) = (x.dim(0) as usize, routing.experts.dim(1) as usize);
-        let chosen = self.read_back(routing, guess.map(|g| &g.experts), rows, k)?;
-        let mut state = self.state.borrow_mut();
-        let mut wanted = chosen.clone();
-        wanted.sort_unstable();
-        wanted.dedup();
+        let mut chosen = self.read_back(routing, guess.map(|g| &g.experts), rows, k)?;
+        let wanted = self.wanted(&mut chosen, k);
         tracing::trace!(file = %self.source.path().display(), experts = ?wanted, "wanted");
+        let mut state = self.state.borrow_mut();
         state.slots.used(&wanted);
 
         let (here, mut coming, missing) = self.look_up(&mut state.slots, &wanted);
@@ -123,31 +118,49 @@ impl Streamed {
         let fetched = self.fetch(&mut state.slots, &mut todo, &kept);
         coming.extend(fetched);
         look_ahead(guess)?;
-        if !here.is_empty() {
-            waves.launch(&state.slots, &here)?;
-        }
+        waves.launch(&state.slots, &here)?;
         loop {
             if coming.is_empty() {
                 // Every slot is computed with: the next experts take the place of those that are done.
                 waves.finish()?;
                 coming = self.fetch(&mut state.slots, &mut todo, &[]);
-                if coming.is_empty() {
-                    return Err(
-                        self.failed(todo.front().copied().unwrap_or(0), "reads that never end hold all of its memory")
-                    );
+                if coming.is_empty()
+                    && let Some(expert) = todo.pop_front()
+                {
+                    let what = "reads that never end hold all of its memory; ask again once the storage answers";
+                    self.lacks(expert, what, &chosen, k)?;
                 }
             }
-            self.await_all(&mut state.slots, &coming)?;
+            let arrived = self.await_all(&mut state.slots, &coming, &waves, &chosen, k)?;
             let previous = waves.launched();
-            waves.launch(&state.slots, &coming)?;
+            waves.launch(&state.slots, &arrived)?;
+            todo.retain(|&expert| self.is_wanted(expert, &chosen, k));
             if todo.is_empty() {
                 break;
             }
             waves.finish_first(previous)?;
-            let kept = slots_of(&state.slots, &coming);
+            let kept = slots_of(&state.slots, &arrived);
             coming = self.fetch(&mut state.slots, &mut todo, &kept);
         }
         waves.collect(onto, k, &routing.weights)
+    }
+
+    /// The experts that are to be computed with, each once. Rows that have failed choose one of the others': nobody looks
+    /// at what becomes of them.
+    fn wanted(&self, chosen: &mut [usize], k: usize) -> Vec<usize> {
+        let failed: Vec<bool> = {
+            let rows = self.streaming.rows.borrow();
+            (0..chosen.len() / k).map(|row| rows.has_failed(row)).collect()
+        };
+        let good = chosen.chunks(k).zip(&failed).filter(|(_, failed)| !**failed);
+        let mut wanted: Vec<usize> = good.flat_map(|(experts, _)| experts).copied().collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        if let Some(&stand_in) = wanted.first() {
+            let bad = chosen.chunks_mut(k).zip(&failed).filter(|(_, failed)| **failed);
+            bad.for_each(|(experts, _)| experts.fill(stand_in));
+        }
+        wanted
     }
 
     /// The experts chosen, row by row. Notes what a fallback would need, and computes `guess` along.
@@ -171,144 +184,6 @@ impl Streamed {
         Ok(chosen)
     }
 
-    /// Sorts the experts wanted into those here, those on their way, and those that are nowhere.
-    fn look_up(&self, slots: &mut Slots, wanted: &[usize]) -> (Vec<usize>, Vec<usize>, Vec<usize>) {
-        let (mut here, mut coming, mut missing) = (Vec::new(), Vec::new(), Vec::new());
-        let mut meter = self.streaming.meter.borrow_mut();
-        for &expert in wanted {
-            let Some(slot) = slots.find(expert) else {
-                missing.push(expert);
-                continue;
-            };
-            self.settle(slots, slot, &mut meter);
-            match slots.content(slot).clone() {
-                Content::Nothing => missing.push(expert),
-                Content::Here { untouched, .. } => {
-                    if let Some(why) = untouched {
-                        counted(&mut meter, why).useful += 1;
-                    }
-                    slots.set(slot, Content::Here { expert, untouched: None });
-                    here.push(expert);
-                }
-                Content::Coming { ticket, ahead, .. } => {
-                    if let Some(why) = ahead {
-                        counted(&mut meter, why).late += 1;
-                    }
-                    self.streaming.reader.promote(&ticket);
-                    slots.set(slot, Content::Coming { expert, ticket, ahead: None });
-                    coming.push(expert);
-                }
-            }
-        }
-        meter.hits += here.len() as u64;
-        meter.misses += (coming.len() + missing.len()) as u64;
-        (here, coming, missing)
-    }
-
-    /// Turns a read that has ended into what it brought.
-    fn settle(&self, slots: &mut Slots, slot: usize, meter: &mut ExpertCache) {
-        let Content::Coming { expert, ticket, ahead } = slots.content(slot).clone() else { return };
-        match ticket.ended() {
-            None => {}
-            Some(Ok(())) => {
-                meter.bytes_read += self.expert_bytes();
-                slots.set(slot, Content::Here { expert, untouched: ahead });
-            }
-            Some(Err(_)) => slots.set(slot, Content::Nothing),
-        }
-    }
-
-    /// Begins to read experts of `todo`, as many as there are slots beside those of `kept`. When they do not all fit,
-    /// only half of the slots are used at a time, so that one half is read while the other is computed.
-    fn fetch(&self, slots: &mut Slots, todo: &mut VecDeque<usize>, kept: &[usize]) -> Vec<usize> {
-        let limit = if todo.len() + kept.len() > slots.len() { (slots.len() / 2).max(1) } else { todo.len() };
-        let mut begun = Vec::new();
-        let mut kept = kept.to_vec();
-        while begun.len() < limit
-            && let Some(&expert) = todo.front()
-            && let Some(slot) = self.begin(slots, expert, &kept, None)
-        {
-            todo.pop_front();
-            kept.push(slot);
-            begun.push(expert);
-        }
-        begun
-    }
-
-    /// Begins to read one expert, on demand or for the reason given; gives its slot, where one can be had.
-    fn begin(&self, slots: &mut Slots, expert: usize, kept: &[usize], ahead: Option<Why>) -> Option<usize> {
-        let mut meter = self.streaming.meter.borrow_mut();
-        let (victim, urgency) = match ahead {
-            None => (slots.victim(kept).or_else(|| self.take_back(slots, kept, &mut meter))?, Urgency::Demand),
-            Some(_) => (slots.victim(kept)?, Urgency::Ahead),
-        };
-        if let Content::Here { untouched: Some(why), .. } = slots.content(victim) {
-            counted(&mut meter, *why).wasted_bytes += self.expert_bytes();
-        }
-        let place = self.pool.as_ref()?.place(victim);
-        let ticket = self.streaming.reader.read(&self.source, expert, place, urgency);
-        slots.set(victim, Content::Coming { expert, ticket, ahead });
-        Some(victim)
-    }
-
-    /// Begins to read those of `experts` that are not here. Of what is here, `kept` stays.
-    fn fetch_ahead(&self, slots: &mut Slots, experts: impl Iterator<Item = usize>, kept: &[usize], why: Why) {
-        for expert in experts {
-            if slots.find(expert).is_some() {
-                continue;
-            }
-            let kept = slots_of(slots, kept);
-            if self.begin(slots, expert, &kept, Some(why)).is_none() {
-                return;
-            }
-            counted(&mut self.streaming.meter.borrow_mut(), why).issued += 1;
-        }
-    }
-
-    /// A slot whose read has ended unnoticed, or was to fetch ahead of need and has not begun.
-    fn take_back(&self, slots: &mut Slots, kept: &[usize], meter: &mut ExpertCache) -> Option<usize> {
-        (0..slots.len()).filter(|slot| !kept.contains(slot)).find(|&slot| {
-            self.settle(slots, slot, meter);
-            match slots.content(slot) {
-                Content::Coming { ticket, ahead: Some(_), .. } => self.streaming.reader.withdraw(ticket),
-                Content::Coming { .. } => false,
-                _ => true,
-            }
-        })
-    }
-
-    /// Waits until all of `coming` are here.
-    fn await_all(&self, slots: &mut Slots, coming: &[usize]) -> Result<()> {
-        let began = Instant::now();
-        let result = coming.iter().try_for_each(|&expert| self.await_one(slots, expert));
-        self.streaming.meter.borrow_mut().wait_seconds += began.elapsed().as_secs_f64();
-        result
-    }
-
-    fn await_one(&self, slots: &mut Slots, expert: usize) -> Result<()> {
-        let Some(slot) = slots.find(expert) else { return Err(self.failed(expert, "its slot was lost")) };
-        let Content::Coming { ticket, .. } = slots.content(slot).clone() else { return Ok(()) };
-        match ticket.wait(self.streaming.patience) {
-            Some(Ok(())) => {
-                slots.set(slot, Content::Here { expert, untouched: None });
-                self.streaming.meter.borrow_mut().bytes_read += self.expert_bytes();
-                Ok(())
-            }
-            Some(Err(failure)) => {
-                slots.set(slot, Content::Nothing);
-                Err(self.failed(expert, &failure.0))
-            }
-            None => {
-                let seconds = self.streaming.patience.as_secs_f32();
-                Err(self.failed(expert, &format!("the storage has not answered for {seconds} s")))
-            }
-        }
-    }
-
-    fn failed(&self, expert: usize, what: &str) -> Error {
-        Error::weights(self.source.path(), format!("expert {expert} could not be read: {what}"))
-    }
-
     /// Fetches what the big pass of `rows` (of the last pass with fewer experts) will want and is not here.
     pub(crate) fn prefetch(&self, rows: &[usize]) {
         let mut state = self.state.borrow_mut();
@@ -325,19 +200,20 @@ impl Streamed {
 
     /// Fetches the experts that this layer will probably want next. So many that they would crowd out what has been
     /// useful are not worth a guess.
-    fn expect(&self, experts: &[usize]) {
+    pub(super) fn expect(&self, experts: &[usize]) {
         let mut state = self.state.borrow_mut();
         if 2 * experts.len() <= state.slots.len() {
             self.fetch_ahead(&mut state.slots, experts.iter().copied(), experts, Why::LookAhead);
         }
     }
 
-    fn products(&self) -> Result<&Products> {
-        self.pool.as_ref().map(Pool::products).ok_or(Error::Closed)
+    #[cfg(test)]
+    pub(super) fn rows(&self) -> Rc<RefCell<Rows>> {
+        Rc::clone(&self.streaming.rows)
     }
 
-    fn expert_bytes(&self) -> u64 {
-        self.pool.as_ref().map_or(0, Pool::expert_bytes)
+    fn products(&self) -> Result<&Products> {
+        self.pool.as_ref().map(Pool::products).ok_or(Error::Closed)
     }
 
     pub(crate) fn budget(&self) -> usize {
@@ -357,14 +233,8 @@ impl Drop for Streamed {
     /// Reads under way write into the pool: it goes when they have ended, and stays where one never does.
     fn drop(&mut self) {
         let slots = &self.state.borrow().slots;
-        let coming = (0..slots.len()).filter_map(|slot| match slots.content(slot) {
-            Content::Coming { ticket, .. } => Some(ticket),
-            _ => None,
-        });
-        let ended = |ticket: &Arc<Ticket>| {
-            self.streaming.reader.withdraw(ticket) || ticket.wait(self.streaming.patience).is_some()
-        };
-        if coming.map(ended).filter(|ended| !ended).count() > 0 {
+        let reads = (0..slots.len()).filter_map(|slot| slots.content(slot).read());
+        if reads.filter(|read| !self.streaming.reader.part(read)).count() > 0 {
             std::mem::forget(self.pool.take());
         }
     }
@@ -388,20 +258,9 @@ fn look_ahead(guess: Option<&Guess<'_>>) -> Result<()> {
     Ok(())
 }
 
-fn counted(meter: &mut ExpertCache, why: Why) -> &mut Prefetch {
-    match why {
-        Why::Fallback => &mut meter.fallback_prefetch,
-        Why::LookAhead => &mut meter.look_ahead,
-    }
-}
-
 /// Expert numbers that have been computed.
 fn numbers(experts: &Array) -> Result<Vec<usize>> {
     Ok(experts.try_as_slice::<u32>()?.iter().map(|&e| e as usize).collect())
-}
-
-fn slots_of(slots: &Slots, experts: &[usize]) -> Vec<usize> {
-    experts.iter().filter_map(|&e| slots.find(e)).collect()
 }
 
 /// Slot numbers as MLX wants them.

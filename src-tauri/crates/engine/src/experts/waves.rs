@@ -36,7 +36,7 @@ impl<'a> Waves<'a> {
         self.outputs.len()
     }
 
-    /// Starts to compute with `experts`, which are here.
+    /// Starts to compute with `experts`, which are here, if there are any.
     pub(super) fn launch(&mut self, slots: &Slots, experts: &[usize]) -> Result<()> {
         let mut found: Vec<(usize, usize)> =
             experts.iter().filter_map(|&e| slots.find(e).map(|slot| (slot, e))).collect();
@@ -48,6 +48,9 @@ impl<'a> Waves<'a> {
                 rows.push(place / self.k as u32);
                 slots.push(slot as u32);
             }
+        }
+        if rows.is_empty() {
+            return Ok(());
         }
         let n = rows.len() as i32;
         let x = rows_of(self.x, &Array::from_slice(&rows, &[n]))?;
@@ -66,10 +69,11 @@ impl<'a> Waves<'a> {
         self.finish_first(self.outputs.len())
     }
 
-    /// The weighted sums, added to `onto` of shape `[rows, hidden]`.
+    /// The weighted sums, added to `onto` of shape `[rows, hidden]`. Places never launched, of rows that have failed, get
+    /// what another has.
     pub(super) fn collect(self, onto: &Array, k: usize, weights: &Array) -> Result<Array> {
         let outputs = concatenate(&self.outputs, 0)?;
-        let mut place_of = vec![0_u32; self.order.len()];
+        let mut place_of = vec![0_u32; onto.dim(0) as usize * k];
         for (at, &place) in self.order.iter().enumerate() {
             place_of[place as usize] = at as u32;
         }

@@ -16,8 +16,8 @@ const TEMPLATE: &str = "{% for m in messages %}{% if m.role == 'user' and m.cont
                         {{ raise_exception('no such words') }}{% endif %}<|{{ m.role }}|>{{ m.content }}<|end|>\
                         {% endfor %}<|assistant|>";
 
-/// The micro checkpoint, with a chat template unless it is to have none.
-pub(crate) fn engine(template: bool, change: impl FnOnce(&mut LoadOptions)) -> Engine {
+/// A copy of the micro checkpoint, with a chat template unless it is to have none.
+pub(crate) fn checkpoint(template: bool) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let micro = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/fixtures/micro");
     for entry in std::fs::read_dir(micro.join("olmoe-sharded")).expect("the fixture") {
@@ -28,6 +28,12 @@ pub(crate) fn engine(template: bool, change: impl FnOnce(&mut LoadOptions)) -> E
     if template {
         std::fs::write(folder.path().join("chat_template.jinja"), TEMPLATE).expect("written");
     }
+    folder
+}
+
+/// An engine of the micro checkpoint.
+pub(crate) fn engine(template: bool, change: impl FnOnce(&mut LoadOptions)) -> Engine {
+    let folder = checkpoint(template);
     let mut options = LoadOptions::new(folder.path());
     options.name = Some(MODEL.to_owned());
     options.compute = Some(Compute::F32);

@@ -9,7 +9,8 @@ use crate::auto::{Pass, Plan};
 use crate::decode::draw::{Drawing, Drawn};
 use crate::decode::sequence::Sequence;
 use crate::device::ComputeDevice;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::experts::Rows;
 use crate::model::{Batch, Logits};
 use crate::policy::{Choice, Decision, Policy, Verdict, can_halve};
 
@@ -35,6 +36,8 @@ pub(super) struct Begun {
     started: Instant,
     /// What its layers do about looking ahead, where that was for `auto` to say.
     looked_ahead: Option<(Pass, bool)>,
+    /// By row, why it has failed, if it has; empty where none has.
+    failed: Vec<Option<Error>>,
 }
 
 impl Begun {
@@ -47,7 +50,7 @@ impl Begun {
 impl Scheduler {
     /// One token for each of `ready`: first the passes with fewer experts, then one big pass for the rows that want all
     /// experts from the start together with those that fell back.
-    pub(super) fn decode(&mut self, ready: &[usize]) -> Result<()> {
+    pub(super) fn decode(&mut self, ready: &[usize]) {
         let rows: Vec<Row> = ready.iter().map(|&i| self.row(i, ready.len())).collect();
         let mut big: Vec<(usize, Option<f32>)> = Vec::new();
         let mut groups: Vec<(Choice, Vec<Row>)> = Vec::new();
@@ -61,32 +64,33 @@ impl Scheduler {
         }
         let fresh = big.len();
         for (choice, group) in groups {
-            self.first_pass(choice, &group, &mut big)?;
+            self.first_pass(choice, &group, &mut big);
         }
         if big.is_empty() {
-            return Ok(());
+            return;
         }
         big.sort_unstable_by_key(|&(index, _)| index);
         let indices: Vec<usize> = big.iter().map(|&(i, _)| i).collect();
         let kind = if fresh == 0 { Pass::Again } else { Pass::Big };
-        let drawn = self.pass(&indices, Choice::All, Some(kind))?;
-        for ((index, first), mut drawn) in big.into_iter().zip(drawn) {
+        let drawn = self.pass(&indices, Choice::All, Some(kind));
+        for ((index, first), drawn) in big.into_iter().zip(drawn) {
+            let Some(mut drawn) = drawn else { continue };
             let decision = if first.is_some() { Decision::Fallback } else { Decision::Big };
             // The confidence that is reported is the one that decided.
             drawn.confidence = first.unwrap_or(drawn.confidence);
             self.accept(index, decision, drawn);
         }
-        Ok(())
     }
 
     /// The pass with fewer experts. Rows whose token stands take it; the others are rolled back and join `big`, with
     /// the confidence that decided.
-    fn first_pass(&mut self, choice: Choice, group: &[Row], big: &mut Vec<(usize, Option<f32>)>) -> Result<()> {
+    fn first_pass(&mut self, choice: Choice, group: &[Row], big: &mut Vec<(usize, Option<f32>)>) {
         let indices: Vec<usize> = group.iter().map(|r| r.sequence).collect();
         let timed = matches!(choice, Choice::Half { .. }).then_some(Pass::Little);
-        let drawn = self.pass(&indices, choice, timed)?;
+        let drawn = self.pass(&indices, choice, timed);
         self.prefetch(group, &drawn);
         for (row, drawn) in group.iter().zip(drawn) {
+            let Some(drawn) = drawn else { continue };
             let cache = &mut self.sequences[row.sequence].cache;
             if row.trial {
                 cache.truncate(cache.len() - 1);
@@ -101,15 +105,15 @@ impl Scheduler {
                 Verdict::Keep => self.accept(row.sequence, Decision::Little, drawn),
             }
         }
-        Ok(())
     }
 
     /// Begins to fetch what the rows that are computed again will want; those of `auto` where that pays.
-    fn prefetch(&mut self, group: &[Row], drawn: &[Drawn]) {
+    fn prefetch(&mut self, group: &[Row], drawn: &[Option<Drawn>]) {
         let policy = |row: &Row| self.sequences[row.sequence].policy();
         let asked = |policy: Policy| matches!(policy, Policy::Mobile(m) | Policy::Auto(m) if m.prefetch);
         let again = |row: &Row, drawn: &Drawn| row.trial || row.policy.judge(drawn.confidence) == Verdict::FallBack;
-        let rows = group.iter().zip(drawn).enumerate().filter(|(_, (row, drawn))| again(row, drawn));
+        let rows = group.iter().zip(drawn).enumerate();
+        let rows = rows.filter(|(_, (row, drawn))| drawn.as_ref().is_some_and(|drawn| again(row, drawn)));
         let rows: Vec<(usize, Policy)> = rows.map(|(n, (row, _))| (n, policy(row))).filter(|r| asked(r.1)).collect();
         let of_auto = rows.iter().filter(|(_, policy)| matches!(policy, Policy::Auto(_))).count();
         let for_auto = of_auto > 0 && of_auto == rows.len() && self.loaded.model.is_streamed();
@@ -140,12 +144,22 @@ impl Scheduler {
         }
     }
 
-    /// A token for each sequence, `indices` ascending; every cache is one position longer afterwards. `timed`: what
-    /// `auto` learns the time of a pass as.
-    ///
+    /// A token for each sequence, `indices` ascending; every cache is one position longer afterwards. Those that get none
+    /// have failed, and are to be told. `timed`: what `auto` learns the time of a pass as.
+    fn pass(&mut self, indices: &[usize], choice: Choice, timed: Option<Pass>) -> Vec<Option<Drawn>> {
+        self.try_pass(indices, choice, timed).unwrap_or_else(|error| {
+            self.ahead = None;
+            let mut of_rows = self.loaded.rows.borrow_mut().take_failed();
+            of_rows.resize_with(indices.len(), || None);
+            let failed = indices.iter().zip(of_rows);
+            self.failed.extend(failed.map(|(&index, own)| (index, own.unwrap_or_else(|| error.again()))));
+            indices.iter().map(|_| None).collect()
+        })
+    }
+
     /// Sequences that have come since a pass was begun ahead are decoded in one of their own, and what it holds of those
     /// that have gone is passed over: neither makes the others' work void.
-    fn pass(&mut self, indices: &[usize], choice: Choice, timed: Option<Pass>) -> Result<Vec<Drawn>> {
+    fn try_pass(&mut self, indices: &[usize], choice: Choice, timed: Option<Pass>) -> Result<Vec<Option<Drawn>>> {
         let ahead = self.ahead.take().filter(|ahead| ahead.choice == choice);
         let is_begun = |i: &usize| ahead.as_ref().is_some_and(|ahead| ahead.row(&self.sequences[*i]).is_some());
         let (begun, new): (Vec<usize>, Vec<usize>) = indices.iter().partition(|i| is_begun(i));
@@ -167,9 +181,33 @@ impl Scheduler {
 
     /// Reads a pass that has been begun, for those of its sequences that `indices` name. `goes_on`: these are all that
     /// decode with its choice, so that the next one may be begun.
-    fn finish(&mut self, begun: Begun, indices: &[usize], timed: Option<Pass>, goes_on: bool) -> Result<Vec<Drawn>> {
+    fn finish(
+        &mut self,
+        mut begun: Begun,
+        indices: &[usize],
+        timed: Option<Pass>,
+        goes_on: bool,
+    ) -> Result<Vec<Option<Drawn>>> {
+        let failed = std::mem::take(&mut begun.failed);
+        if failed.iter().all(Option::is_none) {
+            return Ok(self.read(begun, indices, timed, goes_on)?.into_iter().map(Some).collect());
+        }
+        // Streamed experts: no pass was begun ahead, so that its rows are those of `indices`. How long it took says how
+        // long it waited for a storage that fails, which is nothing to learn from.
+        let good: Vec<usize> = indices.iter().zip(&failed).filter(|(_, f)| f.is_none()).map(|(&i, _)| i).collect();
+        begun.looked_ahead = None;
+        self.prefetched = None;
+        let mut read = self.read(begun, &good, None, false)?.into_iter();
+        let drawn = failed.iter().map(|failed| if failed.is_none() { read.next() } else { None }).collect();
+        let failed = indices.iter().zip(failed);
+        self.failed.extend(failed.filter_map(|(&index, failed)| Some((index, failed?))));
+        Ok(drawn)
+    }
+
+    /// As [`Scheduler::finish`], for sequences that have not failed.
+    fn read(&mut self, begun: Begun, indices: &[usize], timed: Option<Pass>, goes_on: bool) -> Result<Vec<Drawn>> {
         let rows: Vec<usize> = indices.iter().filter_map(|&i| begun.row(&self.sequences[i])).collect();
-        let Begun { numbers, choice, drawing, started, looked_ahead } = begun;
+        let Begun { numbers, choice, drawing, started, looked_ahead, .. } = begun;
         for &index in indices {
             self.sequences[index].cache.advance(1);
         }
@@ -226,16 +264,21 @@ impl Scheduler {
             .collect();
         let lasts = || Array::from_iter(rows.iter().flat_map(|s| s.last()).copied(), &[rows.len() as i32]);
         let tokens_in = tokens.map_or_else(lasts, Array::clone);
+        if self.loaded.model.is_streamed() {
+            self.loaded.rows.replace(Rows::of_tokens(rows.iter().map(|s| s.gone()).collect()));
+        }
         let mut batch = Batch::of_tokens(tokens_in, rows.iter_mut().map(|s| &mut s.cache))?;
         batch.watched = self.shared.watches.any();
         let output = self.loaded.model.forward(&mut batch, choice, Logits::Last)?;
+        let failed = self.loaded.rows.borrow_mut().take_failed();
         drop(batch);
         for sequence in &mut rows {
             sequence.cache.truncate(sequence.cache.len() - 1);
         }
         let rows: Vec<&Sequence> = rows.into_iter().map(|s| &*s).collect();
         let drawing = Drawing::begin(output, &rows, usize::from(tokens.is_some()))?;
-        Ok(Begun { numbers: rows.iter().map(|s| s.number).collect(), choice, drawing, started, looked_ahead: None })
+        let numbers = rows.iter().map(|s| s.number).collect();
+        Ok(Begun { numbers, choice, drawing, started, looked_ahead: None, failed })
     }
 
     /// Whether the pass after the next token is worth beginning before that token is known. A fallback makes it void,
