@@ -8,7 +8,7 @@ for_tests=${1:-}
 
 build=(build-essential ca-certificates cmake curl git libclang-dev libfmt-dev pkg-config python3 python3-pip
   libwebkit2gtk-4.1-dev libayatana-appindicator3-1)
-testing=(chromium dbus-x11 openbox python3-venv webkit2gtk-driver xauth xvfb)
+testing=(chromium dbus-x11 iproute2 openbox python3-venv webkit2gtk-driver xauth xvfb)
 
 debian() {
   local wanted=("${build[@]}") missing=() sudo=

@@ -33,4 +33,6 @@ tests/api/run.sh target/debug/mobile
 if [ "$(uname -s)" = Linux ]; then
   step "The app in a window"
   tests/app/run.sh
+  step "The app and another computer on a network"
+  tests/lan/run.sh
 fi

@@ -119,8 +119,9 @@ impl Network {
             self.neighbours.end();
             Vec::new()
         };
-        let clients =
-            running.as_ref().map_or_else(Vec::new, |handle| handle.clients().into_iter().map(client).collect());
+        // Another computer that looks whether this one is still there asks for nothing.
+        let asked = |handle: &Handle| handle.clients().into_iter().filter(|client| client.requests > 0);
+        let clients = running.as_ref().map_or_else(Vec::new, |handle| asked(handle).map(client).collect());
         NetworkStatus { listening: running.is_some(), lan: shared, port, urls, clients, nodes }
     }
 }

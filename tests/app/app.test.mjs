@@ -87,6 +87,79 @@ test('a threshold that changes while an answer streams changes the rest of it', 
   assert.equal(importantTokens + unimportantTokens, tokensGenerated);
 });
 
+test('system prompt and sampling belong to one conversation, and outlast a restart', async () => {
+  await start();
+  const options = () => app.session.click('button[aria-label="Options for this conversation"]');
+  const fields = ['.system textarea', 'input[aria-label="Temperature"]', 'label:nth-child(2) input', 'label:nth-child(3) input'];
+  const [system, temperature, most, seed] = fields.map((css) => `.options ${css}`);
+  const set = (css, value) =>
+    app.session.run(
+      `const field = document.querySelector(arguments[0]);
+       field.value = arguments[1];
+       for (const told of ['input', 'change']) field.dispatchEvent(new Event(told, { bubbles: true }));`,
+      css,
+      value,
+    );
+  const shown = () =>
+    app.session.run('return [...arguments].map((css) => document.querySelector(css).value)', system, temperature, most, seed);
+  const answered = async () => {
+    await app.ask('Tell me a story about a fox.');
+    return app.kept();
+  };
+
+  const own = {
+    system: 'You are a pirate and speak of nothing but the sea.',
+    temperature: 1.5,
+    topP: 0.95,
+    maxTokens: 6,
+    seed: 7,
+  };
+  await options();
+  await app.session.type(system, own.system);
+  await set(temperature, '1.5');
+  await set(most, '6');
+  await set(seed, '7');
+  const pirate = await answered();
+  assert.deepEqual(pirate.settings, own);
+  assert.equal(pirate.messages[1].stats.tokensGenerated, 6);
+
+  await app.session.click('button[aria-label="New conversation"]');
+  const defaults = (await invoke('settings_get')).chat;
+  assert.deepEqual(await shown(), ['', String(defaults.temperature), String(defaults.maxTokens), '']);
+  await set(most, '9');
+  const plain = await answered();
+  assert.notEqual(plain.id, pirate.id);
+  assert.deepEqual(plain.settings, { ...defaults, maxTokens: 9 });
+  assert.equal(plain.messages[1].stats.tokensGenerated, 9);
+  // The question is the same, so what the first read more of is its system prompt.
+  assert.ok(pirate.messages[1].stats.promptTokens > plain.messages[1].stats.promptTokens + 5);
+
+  await app.stop();
+  await start();
+  const values = new Map([
+    [pirate, [own.system, '1.5', '6', '7']],
+    [plain, ['', String(defaults.temperature), '9', '']],
+  ]);
+  await options();
+  for (const [kept, wanted] of values) {
+    await app.session.click('button[aria-label="Conversations"]');
+    // The one that was answered last stands first, and that is each time the other.
+    await app.session.click('nav li:nth-child(2) .open');
+    await until('what it is set to is shown', async () => String(await shown()) === String(wanted));
+    await app.session.click('button[aria-label="Regenerate"]');
+    const again = await until('it is answered anew', async () => {
+      const found = await invoke('conversation_get', { id: kept.id });
+      return found.messages[1]?.stats && found.updatedAt > kept.updatedAt && found;
+    });
+    assert.deepEqual(again.settings, kept.settings);
+    const [before, now] = [kept, again].map(({ messages }) => messages[1]);
+    assert.equal(now.stats.promptTokens, before.stats.promptTokens);
+    assert.equal(now.stats.tokensGenerated, before.stats.tokensGenerated);
+    // Drawn with the same seed at the same temperature, the answer is the same.
+    if (kept === pirate) assert.equal(now.content, before.content);
+  }
+});
+
 test('an answer can be stopped', async () => {
   await start();
   await ask('Tell me a very long story.');
@@ -183,6 +256,8 @@ test('a second start ends at once and brings the window of the first to the fron
   assert.equal(code, 0);
   await until('the window is there', async () => !(await hidden()));
   assert.equal((await invoke('engine_state')).state, 'ready');
+  await app.session.type(message, `${keys.control}w`);
+  await until('the window is hidden', hidden);
 });
 
 test('damaged settings are set aside', async () => {

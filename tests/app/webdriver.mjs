@@ -7,7 +7,7 @@ import { writeFile } from 'node:fs/promises';
 const ELEMENT = 'element-6066-11e4-a52e-4f735466cecf';
 const PATIENCE = 15_000;
 
-export const keys = { enter: '\uE007', escape: '\uE00C', right: '\uE014', left: '\uE012', home: '\uE011', end: '\uE010' };
+export const keys = { control: '\uE009', enter: '\uE007', escape: '\uE00C', right: '\uE014', left: '\uE012', home: '\uE011', end: '\uE010' };
 
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 

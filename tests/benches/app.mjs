@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { parseArgs } from 'node:util';
-import { newHome, removeHome } from '../app/harness.mjs';
+import { execute, newHome, removeHome } from '../app/harness.mjs';
 import { Menu } from '../app/menu.mjs';
 import { pause, until } from '../app/webdriver.mjs';
 import { threads, used } from './processes.mjs';
@@ -115,18 +115,28 @@ async function launches() {
     const program = await Program.start(APP, '--hidden');
     const token = await program.answered();
     const menu = await Menu.of(program.child.pid);
-    const item = await menu.item('Open Chat');
     await pause(3000);
-    program.began = performance.now();
-    const [painted] = await Promise.all([program.painted(), menu.click(item)]);
+    const opened = async () => {
+      const item = await menu.item('Open Chat');
+      program.began = performance.now();
+      const [painted] = await Promise.all([program.painted(), menu.click(item)]);
+      return painted;
+    };
+    const painted = await opened();
+    await pause(1000);
+    await execute('xdotool', ['key', 'alt+F4']);
+    await until('the window is gone', () => !screen.look().window);
+    await pause(1000);
+    const again = await opened();
     await program.end();
-    return { ...painted, token };
+    return { ...painted, again: again.drawn, token };
   });
   const of = (measured, key) => measured.map((one) => one[key]);
   const gap = (measured) => measured.map(({ shown, drawn }) => drawn - shown);
   line('launch to first paint', 'ms', of(app, 'drawn'), of(hello, 'drawn'));
   line('of that, window to first paint', 'ms', gap(app), gap(hello));
   line('*Open Chat* to first paint, already running', 'ms', of(hidden, 'drawn'));
+  line('the same, after it was closed', 'ms', of(hidden, 'again'));
   line('launch to first token, with the window', 'ms', of(app, 'token'), of(hello, 'drawn'));
   line('launch to first token, without', 'ms', of(hidden, 'token'), of(hello, 'drawn'));
 }

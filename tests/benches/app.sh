@@ -2,7 +2,7 @@
 # What the app costs at rest and how soon it is there, beside a hello-world of the same Tauri on the same machine:
 #   tests/benches/app.sh [idle|launch] [RUNS]     both, five runs each, where nothing is said
 # PROFILE=release measures optimised builds. Linux only: reads /proc and the screen of Xvfb. Needs what tests/app/run.sh
-# needs, and ui/dist built. The hello-world is src-tauri/examples/hello.rs.
+# needs, xdotool, and ui/dist built. The hello-world is src-tauri/examples/hello.rs.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source src-tauri/setup/env.sh

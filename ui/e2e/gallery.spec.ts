@@ -3,6 +3,7 @@ import type { Page } from '@playwright/test';
 
 const folder = 'test-results/gallery';
 const small = { width: 480, height: 560 };
+const mocks: Record<string, string> = { network: 'lan', live: 'long' };
 
 async function shoot(page: Page, name: string): Promise<void> {
   await page.screenshot({ path: `${folder}/${name}.png` });
@@ -49,7 +50,7 @@ for (const colorScheme of ['light', 'dark'] as const) {
     for (const name of ['models', 'policy', 'memory', 'network', 'general', 'live']) {
       test(`settings ${name}`, async ({ page }) => {
         await page.setViewportSize(settingsSize);
-        await open(page, `settings/${name}`, { mock: name === 'network' ? 'lan' : 'streaming' });
+        await open(page, `settings/${name}`, { mock: mocks[name] ?? 'streaming' });
         await page.waitForTimeout(name === 'live' ? 1500 : 300);
         await shoot(page, `${colorScheme}-settings-${name}`);
         await page.setViewportSize({ ...settingsSize, height: 1240 });

@@ -9,6 +9,27 @@ async function worked(devtools: CDPSession): Promise<number> {
   return 1000 * own.reduce((sum, { value }) => sum + value, 0);
 }
 
+/** Begins to keep how long each frame takes, by the clock, until the page is hidden. */
+async function countFrames(page: Page): Promise<void> {
+  await page.evaluate(() => {
+    const frames: number[] = [];
+    let before = performance.now();
+    const count = (now: number) => {
+      frames.push(now - before);
+      before = now;
+      if (!document.hidden) requestAnimationFrame(count);
+    };
+    requestAnimationFrame(count);
+    Object.assign(window, { frames });
+  });
+}
+
+/** The value below which a share of them lies. */
+function quantiles(values: number[]): (share: number) => number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return (share) => sorted[Math.floor(sorted.length * share)] ?? 0;
+}
+
 const frames = (page: Page) =>
   page.evaluate(() => (window as unknown as { frames: number[] }).frames);
 
@@ -17,17 +38,7 @@ test('twenty thousand tokens stay smooth', async ({ page }) => {
   await open(page, 'chat', { mock: 'long', tick: 0.5 });
   const devtools = await page.context().newCDPSession(page);
   await devtools.send('Performance.enable', { timeDomain: 'threadTicks' });
-  await page.evaluate(() => {
-    const frames: number[] = [];
-    let before = performance.now();
-    const count = (now: number) => {
-      frames.push(now - before);
-      before = now;
-      requestAnimationFrame(count);
-    };
-    requestAnimationFrame(count);
-    Object.assign(window, { frames });
-  });
+  await countFrames(page);
   await ask(page, 'Write a very long answer.');
   const looks: { frames: number; worked: number }[] = [];
   const again = page.getByRole('button', { name: 'Regenerate' });
@@ -35,8 +46,8 @@ test('twenty thousand tokens stay smooth', async ({ page }) => {
     looks.push({ frames: (await frames(page)).length, worked: await worked(devtools) });
     await page.waitForTimeout(1000);
   }
-  const all = (await frames(page)).toSorted((a, b) => a - b);
-  const at = (share: number) => all[Math.floor(all.length * share)] ?? 0;
+  const all = await frames(page);
+  const at = quantiles(all);
   // The first look is before the answer, and an answer this long lasts for several.
   const costs = looks.slice(2).map((look, index) => {
     const before = looks[index + 1] ?? look;
@@ -101,4 +112,63 @@ test('nothing happens at rest, and less while nobody looks', async ({ page }) =>
     await page.waitForTimeout(2500);
     expect(await calls(), `${name} hidden`).toEqual([]);
   }
+});
+
+test('the live panel draws every sample within half a frame, and nothing while nobody looks', async ({
+  page,
+}) => {
+  test.setTimeout(60_000);
+  await page.setViewportSize({ ...settingsSize, height: 1240 });
+  await page.addInitScript(() => {
+    const seen = { drawn: 0, hidden: false };
+    const real = window.requestAnimationFrame.bind(window);
+    // The page asks for a frame when a sample has come; what measures goes on by itself.
+    window.requestAnimationFrame = (run) =>
+      real((now) => {
+        if (run.name !== 'count') seen.drawn += 1;
+        run(now);
+      });
+    Object.defineProperty(document, 'hidden', { get: () => seen.hidden });
+    Object.assign(window, { seen });
+  });
+  await open(page, 'settings/live', { mock: 'long' });
+  await expect(page.getByText('Busiest experts of each layer')).toBeVisible();
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send('Performance.enable', { timeDomain: 'threadTicks' });
+  const look = async () => ({
+    worked: await worked(devtools),
+    drawn: await page.evaluate(() => (window as unknown as { seen: { drawn: number } }).seen.drawn),
+  });
+  await page.waitForTimeout(1000);
+  await countFrames(page);
+  const costs: number[] = [];
+  for (let before = await look(); costs.length < 8;) {
+    await page.waitForTimeout(1000);
+    const now = await look();
+    costs.push((now.worked - before.worked) / Math.max(1, now.drawn - before.drawn));
+    before = now;
+  }
+  const at = quantiles(await frames(page));
+  const [cost, most] = [quantiles(costs)(0.5), Math.max(...costs)];
+  const description = [
+    `work for a sample ${cost.toFixed(1)} ms, in the busiest second ${most.toFixed(1)} ms`,
+    `frames: median ${at(0.5).toFixed(1)} ms, 95% ${at(0.95).toFixed(1)} ms`,
+  ].join('; ');
+  test.info().annotations.push({ type: 'live panel', description });
+  // Sixty frames a second leave 16.7 ms for each.
+  expect(most).toBeLessThan(1000 / 60 / 2);
+  expect(at(0.5)).toBeLessThan(34);
+
+  await page.evaluate(() => {
+    (window as unknown as { seen: { hidden: boolean } }).seen.hidden = true;
+    document.dispatchEvent(new Event('visibilitychange'));
+  });
+  // What had been begun may end.
+  await page.waitForTimeout(300);
+  const hidden = await look();
+  await page.waitForTimeout(2000);
+  const later = await look();
+  expect(later.drawn).toBe(hidden.drawn);
+  // To be asked is work too.
+  expect(later.worked - hidden.worked).toBeLessThan(5);
 });

@@ -28,5 +28,5 @@ commands! {
     network: network_status lan_set keys_list key_create key_revoke;
     calibration: calibration_get calibrate calibrate_stop;
     live: live_subscribe live_unsubscribe;
-    system: folder_choose link_open logs_open window_open doctor;
+    system: folder_choose link_open logs_open window_open window_close doctor;
 }

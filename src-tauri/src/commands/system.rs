@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use tauri::{AppHandle, State};
+use tauri::{AppHandle, State, WebviewWindow};
 use tauri_plugin_dialog::DialogExt as _;
 use tauri_plugin_opener::OpenerExt as _;
 
@@ -41,6 +41,12 @@ pub(crate) fn logs_open(app: AppHandle, shell: State<'_, Shell>) -> Result<()> {
 #[tauri::command]
 pub(crate) async fn window_open(app: AppHandle, window: WindowName, page: Option<String>) -> Result<()> {
     Ok(windows::show(&app, window, page.as_deref())?)
+}
+
+/// As the button in a title bar, which the popover has not.
+#[tauri::command]
+pub(crate) fn window_close(window: WebviewWindow) -> Result<()> {
+    Ok(window.close()?)
 }
 
 #[tauri::command(async)]

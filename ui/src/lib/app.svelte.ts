@@ -14,6 +14,7 @@ export class App {
   readonly calibration: Calibration;
   readonly preferences: Preferences;
   readonly openWindow: Action<[WindowName, string | null]>;
+  readonly closeWindow: Action;
   readonly openLink: Action<[string]>;
 
   constructor(backend: Backend) {
@@ -24,6 +25,7 @@ export class App {
     this.openWindow = new Action((window: WindowName, page: string | null) =>
       backend.call('window_open', { window, page }),
     );
+    this.closeWindow = new Action(() => backend.call('window_close', {}));
     this.openLink = new Action((url: string) => backend.call('link_open', { url }));
   }
 

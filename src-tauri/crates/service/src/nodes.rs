@@ -1,13 +1,24 @@
 //! The other nodes on the network, found as they are announced.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::thread;
+use std::time::Duration;
 
 use mdns_sd::{Receiver, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent};
 use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::announce::SERVICE;
+
+/// How often it is seen whether the nodes can still be reached.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// How long a node on a local network may take to be reached.
+const REACH: Duration = Duration::from_secs(1);
+
+/// How long one that is not reached may take to say that it is there all the same.
+const CONFIRM: Duration = Duration::from_secs(3);
 
 /// A service that announces itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -33,6 +44,11 @@ impl Node {
     #[must_use]
     pub fn url(&self) -> Option<String> {
         self.addresses.first().map(|&ip| format!("http://{}", SocketAddr::new(ip, self.port)))
+    }
+
+    fn is_reached(&self) -> bool {
+        let mut sockets = self.addresses.iter().map(|&ip| SocketAddr::new(ip, self.port));
+        sockets.any(|socket| TcpStream::connect_timeout(&socket, REACH).is_ok())
     }
 }
 
@@ -62,7 +78,9 @@ impl Nodes {
         let daemon = ServiceDaemon::new().map_err(BrowseError)?;
         let events = daemon.browse(SERVICE).map_err(BrowseError)?;
         let (sender, found) = watch::channel(Vec::new());
-        std::thread::spawn(move || follow(&events, &sender));
+        thread::spawn(move || follow(&events, &sender));
+        let (asked, checked) = (daemon.clone(), found.clone());
+        thread::spawn(move || check(&asked, &checked));
         Ok(Self { daemon, found })
     }
 
@@ -81,7 +99,7 @@ impl Nodes {
 
 impl Drop for Nodes {
     fn drop(&mut self) {
-        // The events end with it, and with them the thread.
+        // The events end with it, and with them the threads.
         let _ = self.daemon.shutdown();
     }
 }
@@ -103,6 +121,28 @@ fn follow(events: &Receiver<ServiceEvent>, found: &watch::Sender<Vec<Node>>) {
             let news = *before != now;
             *before = now;
             news
+        });
+    }
+}
+
+/// Has the nodes confirmed that cannot be reached (RFC 6762, section 10.4): one that was killed or cut off says no goodbye,
+/// and what it announced would be believed for two minutes.
+fn check(daemon: &ServiceDaemon, found: &watch::Receiver<Vec<Node>>) {
+    loop {
+        thread::sleep(EVERY);
+        // The other thread has ended, and the search with it.
+        if found.has_changed().is_err() {
+            return;
+        }
+        let nodes = found.borrow().clone();
+        thread::scope(|scope| {
+            for node in &nodes {
+                scope.spawn(|| {
+                    if !node.is_reached() {
+                        let _ = daemon.verify(format!("{}.{SERVICE}", node.name), CONFIRM);
+                    }
+                });
+            }
         });
     }
 }

@@ -375,6 +375,8 @@ export interface Commands {
   link_open: { args: { url: string }; result: null };
   logs_open: { args: Record<string, never>; result: null };
   window_open: { args: { window: WindowName; page: string | null }; result: null };
+  /** As the button in a title bar, which the popover has not. */
+  window_close: { args: Record<string, never>; result: null };
   doctor: { args: Record<string, never>; result: Doctor };
 }
 

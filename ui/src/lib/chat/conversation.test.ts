@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { Streams } from '$lib/backend/contract';
 import { breakable, mockShell } from '$lib/backend/mock/testing';
 import { Answer } from './answer.svelte';
-import { Chats } from './chats.svelte';
+import { Chats, defaultChatSettings } from './chats.svelte';
 import { titleFrom } from './conversation.svelte';
 
 beforeEach(() => void vi.useFakeTimers());
@@ -96,6 +97,34 @@ describe('a conversation', () => {
     void chats.current.ask('Hello');
     await vi.advanceTimersByTimeAsync(minute);
     expect(lastAnswer(chats).error?.code).toBe('no_model');
+  });
+
+  it('asks with a prompt and a sampling of its own, after a restart too', async () => {
+    const shell = mockShell();
+    const stream = vi.spyOn(shell, 'stream');
+    const chats = chatsOn(shell);
+    const { id } = chats.current;
+    const own = { system: 'Be brief.', temperature: 0.2, topP: 0.5, maxTokens: 64, seed: 7 };
+    chats.current.setSettings(own);
+    const ask = async (where: Chats) => {
+      void where.current.ask('Who are you?');
+      await vi.advanceTimersByTimeAsync(minute);
+      return stream.mock.calls.at(-1)?.[1] as Streams['chat_send']['args'];
+    };
+    const asked = await ask(chats);
+    expect(asked.settings).toEqual(own);
+    expect(asked.messages[0]).toEqual({ role: 'system', content: 'Be brief.' });
+    chats.fresh();
+    const other = await ask(chats);
+    expect(other.settings).toEqual(defaultChatSettings);
+    expect(other.messages.map(({ role }) => role)).toEqual(['user']);
+    const restarted = chatsOn(shell);
+    void restarted.open.run(id);
+    await vi.advanceTimersByTimeAsync(100);
+    const again = await ask(restarted);
+    expect(again.conversationId).toBe(id);
+    expect(again.settings).toEqual(own);
+    expect(again.messages.map(({ role }) => role)).toEqual(['system', 'user', 'assistant', 'user']);
   });
 
   it('goes on while another one is open', async () => {

@@ -75,8 +75,9 @@ describe('what a model may write', () => {
     expect(html(source)).not.toContain(forbidden);
   });
 
-  it('keeps ordinary links', () => {
+  it('keeps links to web pages, the only ones that are opened', () => {
     expect(html('[a](https://example.org)')).toContain('href="https://example.org"');
+    expect(html('write to ada@example.org')).not.toContain('href');
   });
 
   it('keeps what tables, lists and long code need', () => {

@@ -34,7 +34,7 @@ marked.use({
   renderer: {
     link({ href, tokens }) {
       const text = this.parser.parseInline(tokens);
-      return /^(https?|mailto):/i.test(href) ? `<a href="${escape(href)}">${text}</a>` : text;
+      return /^https?:/i.test(href) ? `<a href="${escape(href)}">${text}</a>` : text;
     },
     heading({ tokens, depth }) {
       const level = Math.min(6, depth + headingShift);

@@ -120,6 +120,7 @@ function settings(state: MockState) {
       window.location.hash = page === null ? name : `${name}/${page}`;
       return null;
     },
+    window_close: () => null,
     calibration_get: () => state.calibration,
     calibrate_stop: () => {
       clearInterval(state.calibrationTimer);

@@ -7,6 +7,9 @@ export const histogram: number[] = Array.from({ length: 20 }, (_, bin) => {
   return Math.round(400 * (0.08 + 0.25 * x + 1.6 * x ** 9));
 });
 
+/** Milliseconds between two samples: the shell's while tokens are decoded. */
+export const livePeriod = 50;
+
 const layers = 16;
 const experts = 64;
 
@@ -29,7 +32,7 @@ export class MockLive {
   #t = 0;
 
   next(gamma: number, generating: boolean): LiveSample {
-    this.#t += 0.1;
+    this.#t += livePeriod / 1000;
     const wave = Math.sin(this.#t / 3) * 0.05;
     const importance = Math.max(0, Math.min(1, gamma * 0.36 + wave + this.#random() * 0.03));
     const speed = (98 - 70 * importance) * (0.97 + 0.06 * this.#random());
@@ -50,8 +53,8 @@ export class MockLive {
   }
 
   #experts(importance: number): ExpertUse {
-    const little = choices(7, 4, this.#t, this.#random);
-    const big = choices(Math.round(7 * importance), 8, this.#t, this.#random);
+    const little = choices(4, 4, this.#t, this.#random);
+    const big = choices(Math.round(4 * importance), 8, this.#t, this.#random);
     return { experts, little, big };
   }
 }

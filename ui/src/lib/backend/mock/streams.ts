@@ -1,7 +1,7 @@
 import type { StreamName } from '../backend';
 import type { CommandError, Streams } from '../contract';
 import { MockAnswer } from './chat';
-import { calibration, points } from './live';
+import { calibration, livePeriod, points } from './live';
 import type { Scenario } from './scenario';
 import { error, type MockPull, type MockState } from './state';
 
@@ -9,6 +9,7 @@ export type StreamHandlers = {
   [S in StreamName]: (args: Streams[S]['args'], emit: (event: Streams[S]['event']) => void) => void;
 };
 
+const busy: Scenario[] = ['streaming', 'long'];
 const pullTick = 120;
 const pullSteps = 60;
 
@@ -47,10 +48,13 @@ export function streamHandlers(state: MockState): StreamHandlers {
     live_subscribe: (_, emit) => {
       const { scenario } = state.options;
       clearInterval(state.liveTimer);
-      state.liveTimer = setInterval(() => {
-        const generating = scenario === 'streaming' || state.answers.size > 0;
+      const next = () => {
+        const generating = busy.includes(scenario) || state.answers.size > 0;
         emit(state.live.next(state.settings.policy.gamma, generating));
-      }, 100);
+      };
+      // As after a minute of decoding.
+      if (scenario === 'long') for (let n = 0; n < 60_000 / livePeriod; n += 1) next();
+      state.liveTimer = setInterval(next, livePeriod);
     },
     calibrate: (_, emit) => {
       let done = 0;
