@@ -56,9 +56,8 @@ impl Products {
     }
 
     fn numbers(&self, rows: i32, k: i32) -> Numbers {
-        let made = |pick: fn(u32, u32) -> u32| {
-            Array::from_iter((0..(rows * k) as u32).map(|n| pick(n, k as u32)), &[rows, k])
-        };
+        let made =
+            |pick: fn(u32, u32) -> u32| Array::from_iter((0..(rows * k) as u32).map(|n| pick(n, k as u32)), &[rows, k]);
         let mut known = self.numbers.borrow_mut();
         let make = || Numbers { inputs: made(|n, k| n / k), hidden: made(|n, _| n) };
         known.entry([rows, k]).or_insert_with(make).clone()

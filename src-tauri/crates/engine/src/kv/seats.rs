@@ -3,9 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
-use mlx_rs::{Array, Stream};
 use mlx_rs::ops::indexing::{IndexOp as _, TryIndexMutOp as _};
 use mlx_rs::ops::{concatenate, zeros_dtype};
+use mlx_rs::{Array, Stream};
 
 use super::GROWTH;
 use crate::error::{Error, Result};

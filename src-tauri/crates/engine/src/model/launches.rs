@@ -80,8 +80,7 @@ fn launches_and_views(counts: &BTreeMap<String, usize>) -> (usize, usize) {
 /// GPU has a launch for each.
 #[test]
 fn a_token_takes_no_more_launches_and_views_than_it_did() {
-    let models =
-        [("micro/olmoe-mlx-4bit", 105, 81), ("micro/qwen2moe-gqa", 101, 89), ("micro/mixtral-window", 87, 79)];
+    let models = [("micro/olmoe-mlx-4bit", 105, 81), ("micro/qwen2moe-gqa", 101, 89), ("micro/mixtral-window", 87, 79)];
     for (name, most, most_views) in models {
         for choice in [Choice::All, Choice::Half { renormalize: false }] {
             let counts = of_a_token(name, choice, false);

@@ -21,13 +21,7 @@ pub(crate) enum Matrix {
         bias: Option<Array>,
     },
     /// Affine quantization as in MLX: `weight` packs `32 / bits` values to a word.
-    Quantized {
-        weight: Array,
-        scales: Array,
-        biases: Array,
-        bits: Bits,
-        bias: Option<Array>,
-    },
+    Quantized { weight: Array, scales: Array, biases: Array, bits: Bits, bias: Option<Array> },
 }
 
 impl Matrix {
