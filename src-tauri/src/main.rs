@@ -67,7 +67,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn setup(app: &mut App) -> Result<(), Box<dyn Error>> {
-    platform::prepare(app);
+    platform::prepare(app)?;
     let handle = app.handle().clone();
     let home = Home::find(&handle)?;
     logs::start(&home.logs);

@@ -16,6 +16,9 @@ use crate::{actions, network, windows};
 
 const ID: &str = "mobile";
 
+/// The item of a menu that ends the app.
+pub(crate) const QUIT: &str = "quit";
+
 /// Between two updates of the speed in the menu.
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -164,7 +167,7 @@ fn menu(app: &AppHandle) -> tauri::Result<Menu<Wry>> {
             &check("autostart", "Start at Login", settings.autostart)?,
             &item("settings", "Settings…")?,
             &line()?,
-            &item("quit", "Quit MoBiLE")?,
+            &item(QUIT, "Quit MoBiLE")?,
         ],
     )
 }
@@ -229,7 +232,7 @@ fn chosen(app: &AppHandle, event: &MenuEvent) {
             Ok(())
         }
         "autostart" => change(app, |settings| settings.autostart = !settings.autostart),
-        "quit" => {
+        QUIT => {
             actions::quit(app.clone());
             Ok(())
         }

@@ -1,18 +1,35 @@
 //! macOS: an app of the menu bar, not of the Dock, with the system's own materials.
 
 use objc2_app_kit::{NSColor, NSColorSpace};
+use tauri::menu::{Menu, MenuItem};
 use tauri::utils::config::WindowEffectsConfig;
 use tauri::window::{Effect, EffectState, EffectsBuilder};
-use tauri::{ActivationPolicy, TitleBarStyle};
+use tauri::{ActivationPolicy, AppHandle, TitleBarStyle, Wry};
 
 use super::Builder;
 use crate::contract::Look;
+use crate::tray;
 
 /// Whether the chat hides when something else is clicked.
 pub(crate) const POPOVER: bool = true;
 
-pub(crate) fn prepare(app: &mut tauri::App) {
+pub(crate) fn prepare(app: &mut tauri::App) -> tauri::Result<()> {
     app.set_activation_policy(ActivationPolicy::Accessory);
+    let menu = shortcuts(app.handle())?;
+    app.set_menu(menu).map(drop)
+}
+
+/// The menu that nobody sees and whose shortcuts the windows have. The system's own item to quit would end the app in the
+/// middle of an answer, so the tray's takes its place.
+fn shortcuts(app: &AppHandle) -> tauri::Result<Menu<Wry>> {
+    let menu = Menu::default(app)?;
+    if let Some(first) = menu.items()?.first().and_then(|item| item.as_submenu()) {
+        if let Some(quit) = first.items()?.last() {
+            first.remove(quit)?;
+        }
+        first.append(&MenuItem::with_id(app, tray::QUIT, "Quit MoBiLE", true, Some("Cmd+Q"))?)?;
+    }
+    Ok(menu)
 }
 
 /// A popover: no title bar, above other windows, on whichever space is in front.

@@ -6,7 +6,9 @@ use crate::contract::Look;
 /// Whether the chat hides when something else is clicked.
 pub(crate) const POPOVER: bool = false;
 
-pub(crate) fn prepare(_: &mut tauri::App) {}
+pub(crate) fn prepare(_: &mut tauri::App) -> tauri::Result<()> {
+    Ok(())
+}
 
 pub(crate) fn dress_chat(window: Builder<'_>) -> Builder<'_> {
     window
