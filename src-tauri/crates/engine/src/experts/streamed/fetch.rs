@@ -26,14 +26,8 @@ impl Streamed {
     /// Takes back the reads that have not begun. Whether no read is on its way any more.
     pub(super) fn rest(&self, slots: &mut Slots) -> bool {
         self.settle_all(slots);
-        (0..slots.len()).fold(true, |rests, slot| {
-            let Some(ticket) = slots.content(slot).read() else { return rests };
-            let withdrawn = self.streaming.reader.withdraw(ticket);
-            if withdrawn {
-                slots.set(slot, Content::Nothing);
-            }
-            rests && withdrawn
-        })
+        self.withdraw_all(slots);
+        (0..slots.len()).all(|slot| slots.content(slot).read().is_none())
     }
 
     /// Sorts the experts wanted into those here, those on their way, and those that are nowhere.
