@@ -16,7 +16,7 @@ use safetensors::{SafeTensorError, View};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::checkpoint::{Bits, Config, Fields, Tensors};
+use crate::checkpoint::{Bits, Config, Fields, Tensors, stored_as};
 use crate::error::{Error, Result};
 use crate::families::{MoeNames, Spec};
 
@@ -303,12 +303,7 @@ struct Lazy<'a> {
 
 impl View for Lazy<'_> {
     fn dtype(&self) -> safetensors::Dtype {
-        match self.entry.dtype {
-            Dtype::Uint32 => safetensors::Dtype::U32,
-            Dtype::Bfloat16 => safetensors::Dtype::BF16,
-            Dtype::Float16 => safetensors::Dtype::F16,
-            _ => safetensors::Dtype::F32,
-        }
+        stored_as(self.entry.dtype)
     }
 
     fn shape(&self) -> &[usize] {

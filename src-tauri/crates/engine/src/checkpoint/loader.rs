@@ -5,12 +5,15 @@
 //! | the hub's | one tensor per expert | no |
 //! | mlx-lm's | stacked, under `switch_mlp` | where `.scales` stands beside `.weight` |
 //!
-//! Everything is read, cast, quantized and evaluated tensor by tensor, so that the peak stays near the final size.
+//! What is computed with as one matrix is read as one, from wherever its rows lie, if it is stored as it is computed with.
+//! Everything is cast, quantized and evaluated matrix by matrix, so that the peak stays near the final size.
+
+use std::ops::Range;
 
 use mlx_rs::ops::{concatenate, quantize};
 use mlx_rs::{Array, Dtype};
 
-use super::{Bits, Config, Tensors};
+use super::{Bits, Config, Piece, Tensors};
 use crate::error::Result;
 use crate::experts::Store;
 use crate::families::MoeSpec;
@@ -39,19 +42,15 @@ impl Loader<'_> {
     ///
     /// `parts` are module paths and outputs; a part's bias is read where the checkpoint has one.
     pub(crate) fn fused(&self, parts: &[(String, usize)], input: usize) -> Result<Matrix> {
-        let weights = parts
-            .iter()
-            .map(|(path, output)| self.weight(Source::One(path), &[*output, input], true))
-            .collect::<Result<Vec<_>>>()?;
-        let mut bias = None;
-        if parts.iter().any(|(path, _)| self.tensors.has(&format!("{path}.bias"))) {
-            let biases = parts
-                .iter()
-                .map(|(path, output)| self.vector(&format!("{path}.bias"), *output))
-                .collect::<Result<Vec<_>>>()?;
-            bias = Some(self.evaluated(concatenate(&biases, 0)?)?);
+        let matrix = self.joined(&linear(parts), None, input, true)?;
+        if !parts.iter().any(|(path, _)| self.tensors.has(&format!("{path}.bias"))) {
+            return matrix.laid_out();
         }
-        Matrix::concatenated(weights, bias)?.laid_out()
+        let biases = parts
+            .iter()
+            .map(|(path, output)| self.vector(&format!("{path}.bias"), *output))
+            .collect::<Result<Vec<_>>>()?;
+        matrix.with_bias(self.evaluated(concatenate(&biases, 0)?)?).laid_out()
     }
 
     /// One linear layer of shape `[output, input]`.
@@ -61,13 +60,12 @@ impl Loader<'_> {
 
     /// A matrix of which rows are looked up, shape `[rows, width]`.
     pub(crate) fn table(&self, path: &str, rows: usize, width: usize) -> Result<Matrix> {
-        Matrix::concatenated(vec![self.weight(Source::One(path), &[rows, width], true)?], None)
+        self.joined(&linear(&[(path.to_owned(), rows)]), None, width, true)
     }
 
     /// As [`Loader::fused`], without biases and never quantized here: a router decides, and costs next to nothing.
     pub(crate) fn router(&self, parts: &[(String, usize)], input: usize) -> Result<Matrix> {
-        let weights = parts.iter().map(|(path, output)| self.weight(Source::One(path), &[*output, input], false));
-        Matrix::concatenated(weights.collect::<Result<_>>()?, None)?.laid_out()
+        self.joined(&linear(parts), None, input, false)?.laid_out()
     }
 
     /// Experts of the MoE block at the module path `block`: gate and up projections fused, shape
@@ -76,46 +74,52 @@ impl Loader<'_> {
     pub(crate) fn experts(&self, spec: &MoeSpec, block: &str, only: Option<usize>) -> Result<[Matrix; 2]> {
         let [gate, up, down] = spec.names.expert;
         let (hidden, intermediate) = (self.config.hidden, spec.intermediate);
-        let part = |stacked: &str, each: &str, output: usize, input: usize| {
+        let chosen = only.map_or(0..spec.experts, |e| e..e + 1);
+        let part = |stacked: &str, each: &str, output: usize| {
             let module = format!("{block}.switch_mlp.{stacked}");
-            let each = |e: usize| format!("{block}.experts.{e}.{each}");
             // The hub's layout, and conversions older than mlx-lm's `switch_mlp`, keep experts one by one.
-            match (self.tensors.has(&format!("{module}.weight")), only) {
-                (true, None) => self.weight(Source::One(&module), &[spec.experts, output, input], true),
-                (true, Some(e)) => self.weight(Source::Of(&module, e, spec.experts), &[output, input], true),
-                (false, Some(e)) => self.weight(Source::One(&each(e)), &[output, input], true),
-                (false, None) => {
-                    let modules: Vec<String> = (0..spec.experts).map(each).collect();
-                    self.weight(Source::Each(&modules), &[output, input], true)
-                }
-            }
+            let source = if self.tensors.has(&format!("{module}.weight")) {
+                Source::Stacked(module, spec.experts, chosen.clone())
+            } else {
+                Source::Each(chosen.clone().map(|e| format!("{block}.experts.{e}.{each}")).collect())
+            };
+            Part { source, output }
         };
-        let gate = part("gate_proj", gate, intermediate, hidden)?;
-        let up = part("up_proj", up, intermediate, hidden)?;
-        let down = part("down_proj", down, hidden, intermediate)?;
-        Ok([Matrix::concatenated(vec![gate, up], None)?, Matrix::concatenated(vec![down], None)?])
+        let gate_up = [part("gate_proj", gate, intermediate), part("up_proj", up, intermediate)];
+        let down = [part("down_proj", down, hidden)];
+        let stack = only.is_none().then_some(spec.experts);
+        Ok([self.joined(&gate_up, stack, hidden, true)?, self.joined(&down, stack, intermediate, true)?])
     }
 
-    /// The weight of a module, quantized or not, or those of several modules stacked along a new first axis.
-    fn weight(&self, source: Source<'_>, shape: &[usize], may_quantize: bool) -> Result<Matrix> {
-        let first = source.first();
-        if let Some(q) = &self.config.quantization
-            && self.tensors.has(&format!("{first}.scales"))
-        {
-            let bits = q.of(first);
-            let (columns, rest) = shape.split_last().map_or((0, &[][..]), |(c, r)| (*c, r));
-            let sized = |n: usize| [rest, &[n]].concat();
-            let packed = sized(columns * bits.bits as usize / 32);
-            let groups = sized(columns / bits.group_size as usize);
+    /// The matrix whose rows are those of `parts`, `[stack, sum, columns]`, or `[sum, columns]` without a stack.
+    fn joined(&self, parts: &[Part], stack: Option<usize>, columns: usize, may_quantize: bool) -> Result<Matrix> {
+        let form = |part: &Part| {
+            let module = part.source.first();
+            (self.bits(module), ["weight", "scales"].map(|part| self.tensors.dtype(&format!("{module}.{part}")).ok()))
+        };
+        let alike = parts.windows(2).all(|w| form(&w[0]) == form(&w[1]));
+        let matrix = |parts: &[Part]| self.matrix(parts, stack, columns, may_quantize);
+        // What is quantized here is so part by part: it takes several times the memory of the outcome.
+        if parts.len() == 1 || alike && !(may_quantize && self.quantize.is_some()) {
+            return matrix(parts);
+        }
+        Matrix::concatenated(parts.iter().map(|part| matrix(std::slice::from_ref(part))).collect::<Result<_>>()?)
+    }
+
+    /// As [`Loader::joined`], of parts that are stored in one form.
+    fn matrix(&self, parts: &[Part], stack: Option<usize>, columns: usize, may_quantize: bool) -> Result<Matrix> {
+        let read = |tensor, columns| self.read(parts, tensor, stack, columns);
+        if let Some(bits) = parts.first().and_then(|part| self.bits(part.source.first())) {
+            let groups = columns / bits.group_size as usize;
             return Ok(Matrix::Quantized {
-                weight: evaluated(self.read(source, "weight", &packed)?)?,
-                scales: self.evaluated(self.read(source, "scales", &groups)?)?,
-                biases: self.evaluated(self.read(source, "biases", &groups)?)?,
+                weight: read("weight", columns * bits.bits as usize / 32)?,
+                scales: self.evaluated(read("scales", groups)?)?,
+                biases: self.evaluated(read("biases", groups)?)?,
                 bits,
                 bias: None,
             });
         }
-        let weight = self.evaluated(self.read(source, "weight", shape)?)?;
+        let weight = self.evaluated(read("weight", columns)?)?;
         match self.quantize {
             Some(bits) if may_quantize && weight.dim(-1) % bits.group_size == 0 => {
                 let (weight, scales, biases) = quantize(&weight, bits.group_size, bits.bits)?;
@@ -126,17 +130,22 @@ impl Loader<'_> {
         }
     }
 
-    fn read(&self, source: Source<'_>, part: &str, shape: &[usize]) -> Result<Array> {
-        match source {
-            Source::One(module) => self.tensors.read(&format!("{module}.{part}"), shape),
-            Source::Each(modules) => {
-                let names: Vec<String> = modules.iter().map(|module| format!("{module}.{part}")).collect();
-                self.tensors.read_stacked(&names, shape)
-            }
-            Source::Of(module, expert, experts) => {
-                self.tensors.read_of(&format!("{module}.{part}"), expert, experts, shape)
-            }
-        }
+    /// How the weight of a module is quantized on disk, if it is.
+    fn bits(&self, module: &str) -> Option<Bits> {
+        let quantization = self.config.quantization.as_ref()?;
+        self.tensors.has(&format!("{module}.scales")).then(|| quantization.of(module))
+    }
+
+    fn read(&self, parts: &[Part], tensor: &str, stack: Option<usize>, columns: usize) -> Result<Array> {
+        let piece = |n: usize, Part { source, output }: &Part| {
+            let (module, stacked) = source.at(n);
+            Piece { name: format!("{module}.{tensor}"), stacked, shape: vec![*output, columns] }
+        };
+        let pieces: Vec<_> =
+            (0..stack.unwrap_or(1)).flat_map(|n| parts.iter().map(move |part| piece(n, part))).collect();
+        let rows = parts.iter().map(|part| part.output).sum();
+        let shape: Vec<_> = stack.into_iter().chain([rows, columns]).collect();
+        self.tensors.read_joined(&pieces, &shape)
     }
 
     fn evaluated(&self, array: Array) -> Result<Array> {
@@ -150,22 +159,35 @@ fn evaluated(array: Array) -> Result<Array> {
     Ok(array)
 }
 
-/// Where a weight comes from.
-#[derive(Clone, Copy)]
-enum Source<'a> {
-    /// One module.
-    One(&'a str),
-    /// Several of the same shape, stacked.
-    Each(&'a [String]),
-    /// One of so many that are stacked in one module.
-    Of(&'a str, usize, usize),
+/// Linear layers in modules of their own, with their outputs.
+fn linear(parts: &[(String, usize)]) -> Vec<Part> {
+    parts.iter().map(|(path, output)| Part { source: Source::Each(vec![path.clone()]), output: *output }).collect()
 }
 
-impl<'a> Source<'a> {
-    fn first(self) -> &'a str {
+/// A linear layer of so many outputs, or a stack of them.
+struct Part {
+    source: Source,
+    output: usize,
+}
+
+/// Where the matrices of a [`Part`] lie.
+enum Source {
+    /// Each in a module of its own.
+    Each(Vec<String>),
+    /// In one module that holds so many, of which these.
+    Stacked(String, usize, Range<usize>),
+}
+
+impl Source {
+    fn first(&self) -> &str {
+        self.at(0).0
+    }
+
+    /// The module of the matrix at this place, and which it is there of how many.
+    fn at(&self, n: usize) -> (&str, Option<[usize; 2]>) {
         match self {
-            Self::One(module) | Self::Of(module, ..) => module,
-            Self::Each(modules) => modules.first().map_or("", String::as_str),
+            Self::Each(modules) => (&modules[n], None),
+            Self::Stacked(module, of, chosen) => (module, Some([chosen.start + n, *of])),
         }
     }
 }

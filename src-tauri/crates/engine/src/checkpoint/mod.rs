@@ -1,6 +1,7 @@
 //! A folder of weights: config, tensors and how they become arrays.
 
 mod config;
+mod direct;
 mod json;
 mod loader;
 mod tensors;
@@ -9,7 +10,7 @@ pub use config::Bits;
 pub(crate) use config::Config;
 pub(crate) use json::Fields;
 pub(crate) use loader::Loader;
-pub(crate) use tensors::{Tensors, dims};
+pub(crate) use tensors::{Piece, Tensors, dims, stored_as};
 
 use std::path::Path;
 

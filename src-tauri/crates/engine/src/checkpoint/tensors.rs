@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mlx_rs::{Array, Dtype};
 use mobile_files::{FromFile as _, Shard};
 
+use super::direct::{self, Span};
 use crate::error::{Error, Result};
 
 /// Every tensor of a folder, by name, with its place on disk.
@@ -22,7 +22,7 @@ pub(crate) struct Tensors {
 #[derive(Debug)]
 struct WeightFile {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
 }
 
 /// Where one tensor lies.
@@ -33,6 +33,16 @@ struct Place {
     shape: Vec<usize>,
     offset: u64,
     bytes: usize,
+}
+
+/// A tensor as it is stored, or one of several that are stacked in a tensor.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) name: String,
+    /// Which of how many.
+    pub(crate) stacked: Option<[usize; 2]>,
+    /// Without the axis along which they are stacked.
+    pub(crate) shape: Vec<usize>,
 }
 
 impl Tensors {
@@ -66,7 +76,7 @@ impl Tensors {
                 return Err(Error::weights(path, format!("tensor {name:?} appears in two files")));
             }
         }
-        self.files.push(WeightFile { path: path.to_owned(), file });
+        self.files.push(WeightFile { path: path.to_owned(), file: Arc::new(file) });
         Ok(())
     }
 
@@ -92,48 +102,34 @@ impl Tensors {
 
     /// Reads one tensor as stored, after checking its shape.
     pub(crate) fn read(&self, name: &str, shape: &[usize]) -> Result<Array> {
-        self.read_stacked(std::slice::from_ref(&name), shape)?.reshape(&dims(shape)).map_err(Into::into)
+        self.read_joined(&[Piece { name: name.to_owned(), stacked: None, shape: shape.to_vec() }], shape)
     }
 
-    /// Reads equally shaped tensors into one array of shape `[names.len(), shape...]`.
-    pub(crate) fn read_stacked(&self, names: &[impl AsRef<str>], shape: &[usize]) -> Result<Array> {
+    /// Reads pieces of one type, one after the other, into one array of this shape.
+    pub(crate) fn read_joined(&self, pieces: &[Piece], shape: &[usize]) -> Result<Array> {
+        let mut spans = Vec::with_capacity(pieces.len());
         let mut dtype = None;
-        let mut data: Vec<u8> = Vec::new();
-        for name in names {
-            let name = name.as_ref();
-            let place = self.shaped(name, shape)?;
+        for Piece { name, stacked, shape } in pieces {
+            let whole: Vec<usize> = stacked.iter().map(|[_, of]| *of).chain(shape.iter().copied()).collect();
+            let place = self.shaped(name, &whole)?;
+            let file = &self.files[place.file];
             if *dtype.get_or_insert(place.dtype) != place.dtype {
-                let path = &self.files[place.file].path;
-                return Err(Error::weights(path, format!("tensor {name:?} differs in type from its siblings")));
+                return Err(Error::weights(&file.path, format!("tensor {name:?} differs in type from its siblings")));
             }
-            if data.is_empty() {
-                data.reserve_exact(place.bytes * names.len());
-            }
-            self.append(name, place, 0..place.bytes, &mut data)?;
+            let [index, of] = stacked.unwrap_or([0, 1]);
+            let bytes = place.bytes / of;
+            let offset = place.offset + (index * bytes) as u64;
+            spans.push(Span { file: Arc::clone(&file.file), offset, bytes });
         }
-        let Some(dtype) = dtype.filter(|_| !data.is_empty()) else {
+        let empty = spans.iter().all(|span| span.bytes == 0);
+        let Some(dtype) = dtype.filter(|_| !empty) else {
             return Err(Error::weights(&self.folder, "an empty tensor where weights were expected"));
         };
-        Ok(array_from_bytes(&data, &[&[names.len()], shape].concat(), dtype))
-    }
-
-    /// Reads one of `count` arrays of the given shape that are stacked in one tensor.
-    pub(crate) fn read_of(&self, name: &str, index: usize, count: usize, shape: &[usize]) -> Result<Array> {
-        let place = self.shaped(name, &[&[count], shape].concat())?;
-        let bytes = place.bytes / count;
-        let mut data = Vec::with_capacity(bytes);
-        self.append(name, place, index * bytes..(index + 1) * bytes, &mut data)?;
-        Ok(array_from_bytes(&data, shape, place.dtype))
-    }
-
-    /// Appends some of a tensor's bytes to `data`.
-    fn append(&self, name: &str, place: &Place, range: Range<usize>, data: &mut Vec<u8>) -> Result<()> {
-        let file = &self.files[place.file];
-        let start = data.len();
-        data.resize(start + range.len(), 0);
-        file.file
-            .read_exact_at(&mut data[start..], place.offset + range.start as u64)
-            .map_err(|e| Error::weights(&file.path, format!("tensor {name:?} could not be read: {e}")))
+        direct::read(spans, shape, stored_as(dtype), |piece, error| {
+            let name = &pieces[piece].name;
+            let path = self.places.get(name).map_or(&self.folder, |place| &self.files[place.file].path);
+            Error::weights(path, format!("tensor {name:?} could not be read: {error}"))
+        })
     }
 
     /// The place of a tensor that must have this shape.
@@ -156,13 +152,6 @@ pub(crate) fn dims(shape: &[usize]) -> Vec<i32> {
     shape.iter().map(|&n| n as i32).collect()
 }
 
-#[allow(unsafe_code)]
-fn array_from_bytes(data: &[u8], shape: &[usize], dtype: Dtype) -> Array {
-    // SAFETY: MLX copies shape-product × item-size bytes, which is `data.len()`: the header's offsets were
-    // checked against shape and dtype when the file was opened.
-    unsafe { Array::from_raw_data(data.as_ptr().cast(), &dims(shape), dtype) }
-}
-
 fn dtype_of(dtype: safetensors::Dtype) -> Option<Dtype> {
     Some(match dtype {
         safetensors::Dtype::F32 => Dtype::Float32,
@@ -171,4 +160,14 @@ fn dtype_of(dtype: safetensors::Dtype) -> Option<Dtype> {
         safetensors::Dtype::U32 => Dtype::Uint32,
         _ => return None,
     })
+}
+
+/// What safetensors calls a type that [`dtype_of`] gives.
+pub(crate) fn stored_as(dtype: Dtype) -> safetensors::Dtype {
+    match dtype {
+        Dtype::Uint32 => safetensors::Dtype::U32,
+        Dtype::Bfloat16 => safetensors::Dtype::BF16,
+        Dtype::Float16 => safetensors::Dtype::F16,
+        _ => safetensors::Dtype::F32,
+    }
 }

@@ -83,6 +83,11 @@ impl Products {
         self.down.stacked()
     }
 
+    /// The same without quantization. The larger weights are made when they are computed with, and gone afterwards.
+    pub(super) fn unpacked(&self) -> Result<Self> {
+        Ok(Self::new(self.gate_up.unpacked()?, self.down.unpacked()?))
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.gate_up.bytes() + self.down.bytes()
     }

@@ -7,8 +7,8 @@ use crate::checkpoint::Bits;
 use crate::device::{on_cpu, on_cuda};
 use crate::error::{Error, Result};
 
-/// From this many rows on, quantized weights are unpacked once for all of them on a CPU; MLX's loop there unpacks them for
-/// every row.
+/// From this many rows on, quantized weights are unpacked once for all of them on a CPU and on CUDA; MLX's products there
+/// unpack them again and again.
 const UNPACK_FROM: i32 = 64;
 
 /// Weights of shape `[output, input]`, or `[experts, output, input]` when stacked.
@@ -30,29 +30,36 @@ impl Matrix {
         Ok(Self::Dense { transposed: weight.swap_axes(-1, -2)?, weight, bias })
     }
 
-    /// Joins matrices along their outputs, with one bias for the whole. Parts quantized to different bits are
-    /// dequantized first.
-    pub(crate) fn concatenated(mut parts: Vec<Self>, bias: Option<Array>) -> Result<Self> {
+    /// Joins matrices without biases along their outputs. Parts quantized to different bits are dequantized first.
+    pub(crate) fn concatenated(mut parts: Vec<Self>) -> Result<Self> {
         let uniform = parts.windows(2).all(|w| w[0].bits() == w[1].bits());
         if !uniform {
-            parts = parts.into_iter().map(Self::dequantized).collect::<Result<_>>()?;
+            parts = parts.iter().map(Self::unpacked).collect::<Result<_>>()?;
         }
         let join = |pick: &dyn Fn(&Self) -> Array| -> Result<Array> {
             let arrays: Vec<_> = parts.iter().map(pick).collect();
-            let joined = if let [only] = arrays.as_slice() { only.clone() } else { concatenate(&arrays, -2)? };
+            let joined = concatenate(&arrays, -2)?;
             joined.eval()?;
             Ok(joined)
         };
         Ok(match &parts[0] {
-            Self::Dense { .. } => Self::dense(join(&|m| m.weight().clone())?, bias)?,
+            Self::Dense { .. } => Self::dense(join(&|m| m.weight().clone())?, None)?,
             Self::Quantized { bits, .. } => Self::Quantized {
                 weight: join(&|m| m.weight().clone())?,
                 scales: join(&|m| m.scales_and_biases().0)?,
                 biases: join(&|m| m.scales_and_biases().1)?,
                 bits: *bits,
-                bias,
+                bias: None,
             },
         })
+    }
+
+    /// The same, with a bias for all its outputs.
+    pub(crate) fn with_bias(mut self, added: Array) -> Self {
+        match &mut self {
+            Self::Dense { bias, .. } | Self::Quantized { bias, .. } => *bias = Some(added),
+        }
+        self
     }
 
     /// The same matrix, laid out as [`Matrix::forward`] reads it fastest: on a CPU, what comes with MLX for Linux multiplies
@@ -109,13 +116,14 @@ impl Matrix {
         }
     }
 
-    fn dequantized(self) -> Result<Self> {
-        Ok(match self {
+    /// The same without quantization.
+    pub(crate) fn unpacked(&self) -> Result<Self> {
+        match self {
             Self::Quantized { weight, scales, biases, bits, bias } => {
-                Self::dense(dequantize(&weight, &scales, &biases, bits.group_size, bits.bits)?, bias)?
+                Self::dense(dequantize(weight, scales, biases, bits.group_size, bits.bits)?, bias.clone())
             }
-            dense @ Self::Dense { .. } => dense,
-        })
+            dense @ Self::Dense { .. } => Ok(dense.clone()),
+        }
     }
 
     /// `x Wᵀ + b`: shape `[rows, input]` to `[rows, output]`.
@@ -123,6 +131,7 @@ impl Matrix {
         match self {
             Self::Dense { transposed, bias: None, .. } => Ok(ops::matmul(x, transposed)?),
             Self::Dense { transposed, bias: Some(bias), .. } => Ok(addmm(bias, x, transposed, None, None)?),
+            Self::Quantized { .. } if x.dim(0) >= UNPACK_FROM && on_cuda() => self.unpacked()?.forward(x),
             Self::Quantized { weight, scales, biases, bits, bias } => {
                 let product = if x.dim(0) >= UNPACK_FROM && on_cpu() {
                     let weight = dequantize(weight, scales, biases, bits.group_size, bits.bits)?;

@@ -52,7 +52,8 @@ pub(crate) fn swiglu(gate_up: &Array) -> Result<Array> {
     Ok(ACTIVATION.with_borrow_mut(|activation| activation((&halves[0], &halves[1])))?)
 }
 
-/// [`swiglu`] times `weights`, which broadcast. A product of what it gives is so weighted without an operation of its own.
+/// [`swiglu`] times `weights`, which broadcast; for a GPU. A product of what it gives is so weighted without an operation of
+/// its own.
 pub(crate) fn weighted_swiglu(gate_up: &Array, weights: &Array) -> Result<Array> {
     let halves = gate_up.split_equal(2, -1)?;
     Ok(WEIGHTED.with_borrow_mut(|activation| activation((&halves[0], &halves[1], weights)))?)
@@ -70,9 +71,8 @@ thread_local! {
     /// The same with the gate of a whole row.
     static GATED: RefCell<ScaledActivation> =
         RefCell::new(if on_cpu() { Box::new(gated_silu_times) } else { Box::new(compile(gated_silu_times, true)) });
-    /// The same with weights.
-    static WEIGHTED: RefCell<ScaledActivation> =
-        RefCell::new(if on_cpu() { Box::new(weighted_silu_times) } else { Box::new(compile(weighted_silu_times, true)) });
+    /// The same with weights, which a CPU never asks for.
+    static WEIGHTED: RefCell<ScaledActivation> = RefCell::new(Box::new(compile(weighted_silu_times, true)));
 }
 
 fn silu_times((gate, up): (&Array, &Array)) -> Computed {
