@@ -27,6 +27,9 @@ use crate::statistics::{Counters, ExpertCache, Statistics, Watches};
 
 /// Prompt tokens read between two decoding steps, so that a long prompt does not hold up running answers.
 const PREFILL_CHUNK: usize = 512;
+/// The same where experts are streamed: most chunks read nearly all of them, which takes longer than computing does, and
+/// the larger the chunks the fewer there are.
+const STREAMED_CHUNK: usize = 2048;
 
 /// What other threads may look at while the engine works.
 #[derive(Debug)]
@@ -198,7 +201,8 @@ impl Scheduler {
         sequence.read_at = self.reads;
         let choice = sequence.prefill_choice();
         let unread = sequence.unread();
-        let chunk = unread[..unread.len().min(PREFILL_CHUNK)].to_vec();
+        let most = if self.loaded.model.is_streamed() { STREAMED_CHUNK } else { PREFILL_CHUNK };
+        let chunk = unread[..unread.len().min(most)].to_vec();
         let last = chunk.len() == unread.len();
         let logits = if last { Logits::Last } else { Logits::None };
         self.loaded.look_ahead.set(self.loaded.limits.look_ahead);
