@@ -44,6 +44,7 @@ const SHOW: &str = "--show";
 const HIDDEN: &str = "--hidden";
 
 fn main() -> Result<(), Box<dyn Error>> {
+    platform::begin();
     mobile_engine::use_bundled_kernels()?;
     let app = tauri::Builder::default()
         // First, so that a second instance ends before it opens anything.

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tauri::webview::PageLoadEvent;
 use tauri::{AppHandle, Manager as _, Theme, WebviewUrl, WebviewWindow, WebviewWindowBuilder, WindowEvent};
 use tauri_plugin_positioner::{Position, WindowExt as _};
 use tauri_plugin_window_state::StateFlags;
@@ -12,6 +13,15 @@ use crate::{events, platform};
 
 /// When the popover was hidden because something else was clicked.
 static LEFT: Mutex<Option<Instant>> = Mutex::new(None);
+
+/// How far the pages of the windows are.
+static PAGES: Mutex<Pages> = Mutex::new(Pages { loaded: Vec::new(), wanted: Vec::new() });
+
+/// A window whose page is not there yet is blank, so it is shown when it is.
+struct Pages {
+    loaded: Vec<WindowName>,
+    wanted: Vec<WindowName>,
+}
 
 /// From pressing the mouse button to letting it go.
 const ONE_CLICK: Duration = Duration::from_millis(400);
@@ -23,7 +33,8 @@ pub(crate) fn create_chat(app: &AppHandle) -> tauri::Result<WebviewWindow> {
         .inner_size(400.0, 600.0)
         .min_inner_size(320.0, 360.0)
         .skip_taskbar(cfg!(target_os = "macos"))
-        .visible(false);
+        .visible(false)
+        .on_page_load(|window, page| on_load(&window, WindowName::Chat, page.event()));
     let window = platform::dress_chat(builder).build()?;
     hide_instead_of_close(&window);
     if platform::POPOVER {
@@ -38,7 +49,8 @@ fn create_settings(app: &AppHandle, page: Option<&str>) -> tauri::Result<Webview
         .title("MoBiLE")
         .inner_size(860.0, 640.0)
         .min_inner_size(520.0, 420.0)
-        .visible(false);
+        .visible(false)
+        .on_page_load(|window, page| on_load(&window, WindowName::Settings, page.event()));
     let window = platform::dress_settings(builder).build()?;
     hide_instead_of_close(&window);
     Ok(window)
@@ -56,9 +68,35 @@ pub(crate) fn show(app: &AppHandle, name: WindowName, page: Option<&str>) -> tau
         (None, WindowName::Chat) => create_chat(app)?,
         (None, WindowName::Settings) => create_settings(app, page)?,
     };
+    let mut pages = PAGES.lock().unwrap_or_else(PoisonError::into_inner);
+    if !pages.loaded.contains(&name) {
+        pages.wanted.push(name);
+        return Ok(());
+    }
+    drop(pages);
+    bring_to_front(&window)
+}
+
+fn bring_to_front(window: &WebviewWindow) -> tauri::Result<()> {
     window.show()?;
     window.unminimize()?;
     window.set_focus()
+}
+
+fn on_load(window: &WebviewWindow, name: WindowName, event: PageLoadEvent) {
+    if event != PageLoadEvent::Finished {
+        return;
+    }
+    let mut pages = PAGES.lock().unwrap_or_else(PoisonError::into_inner);
+    if !pages.loaded.contains(&name) {
+        pages.loaded.push(name);
+    }
+    let wanted = pages.wanted.contains(&name);
+    pages.wanted.retain(|other| *other != name);
+    drop(pages);
+    if wanted && let Err(error) = bring_to_front(window) {
+        tracing::error!("a window does not show: {error}");
+    }
 }
 
 /// Shows the chat where it last was, or hides it when it is in front.

@@ -13,6 +13,9 @@ use crate::tray;
 /// Whether the chat hides when something else is clicked.
 pub(crate) const POPOVER: bool = true;
 
+/// Before all else, while there is one thread only.
+pub(crate) fn begin() {}
+
 pub(crate) fn prepare(app: &mut tauri::App) -> tauri::Result<()> {
     app.set_activation_policy(ActivationPolicy::Accessory);
     let menu = shortcuts(app.handle())?;
