@@ -1,4 +1,5 @@
-"""Streamed experts side by side: `mobile bench` at several budgets and shares of fallbacks, past the page cache.
+"""Streamed experts side by side: `mobile bench` at several budgets and shares of fallbacks, past the page cache unless
+--page-cache is given.
 
     mobile convert --streamed SHAPE ARRANGED
     python stream.py ARRANGED --mobile ../../target/release/mobile
@@ -22,7 +23,8 @@ Json = dict[str, Any]
 
 
 def bench(args: argparse.Namespace, memory: str, *more: str) -> list[Json]:
-    command = [args.mobile, "bench", "--json", "--model", args.model, "--expert-memory", memory, "--no-page-cache"]
+    command = [args.mobile, "bench", "--json", "--model", args.model, "--expert-memory", memory]
+    command += [] if args.page_cache else ["--no-page-cache"]
     command += ["--prompt-tokens", str(args.prompt_tokens), "--tokens", str(args.tokens), "--runs", str(args.runs), *more]
     held = args.read_rate and memory != "all"
     with limits.group(read_rate=int(args.read_rate) if held else None, disk=args.model) as folders:
@@ -58,6 +60,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--read-rate", type=float, help="bytes a second that the disk may give")
+    parser.add_argument("--page-cache", action="store_true", help="experts from main memory, for a GPU with its own")
     parser.add_argument("--look-ahead", action="store_true", help="also full, and mobile at the middle share, with it")
     args = parser.parse_args()
     print("| budget | policy | fallbacks | tok/s | to full | promised | hits | MB a token | waiting |")
