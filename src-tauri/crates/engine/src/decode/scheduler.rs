@@ -15,7 +15,7 @@ use super::queue::Queue;
 use super::request::{FinishReason, Job};
 use super::sequence::{End, Figures, Sequence};
 use crate::auto::{Auto, would_fall_back};
-use crate::device::synchronize;
+use crate::device::{ComputeDevice, synchronize};
 use crate::engine::{Live, Loaded};
 use crate::error::{Error, Result};
 use crate::exit;
@@ -27,6 +27,9 @@ use crate::statistics::{Counters, ExpertCache, Statistics, Watches};
 
 /// Prompt tokens read between two decoding steps, so that a long prompt does not hold up running answers.
 const PREFILL_CHUNK: usize = 512;
+/// The same on a CPU, which computes attention to all of a chunk and then leaves out what comes later: the shorter the
+/// chunks, the less of that.
+const CPU_CHUNK: usize = 128;
 /// The same where experts are streamed: most chunks read nearly all of them, which takes longer than computing does, and
 /// the larger the chunks the fewer there are.
 const STREAMED_CHUNK: usize = 2048;
@@ -201,7 +204,11 @@ impl Scheduler {
         sequence.read_at = self.reads;
         let choice = sequence.prefill_choice();
         let unread = sequence.unread();
-        let most = if self.loaded.model.is_streamed() { STREAMED_CHUNK } else { PREFILL_CHUNK };
+        let most = match self.loaded.device {
+            _ if self.loaded.model.is_streamed() => STREAMED_CHUNK,
+            ComputeDevice::Cpu => CPU_CHUNK,
+            ComputeDevice::Gpu => PREFILL_CHUNK,
+        };
         let chunk = unread[..unread.len().min(most)].to_vec();
         let last = chunk.len() == unread.len();
         let logits = if last { Logits::Last } else { Logits::None };

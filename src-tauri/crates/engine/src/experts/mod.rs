@@ -4,6 +4,7 @@ mod arrange;
 #[cfg(test)]
 mod faults;
 mod layout;
+mod numbers;
 mod pool;
 mod products;
 mod reader;

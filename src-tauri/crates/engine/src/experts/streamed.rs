@@ -17,6 +17,7 @@ use mlx_rs::transforms::eval;
 use mobile_files::FromFile as _;
 
 use super::layout::Source;
+use super::numbers;
 use super::pool::Pool;
 use super::products::Products;
 use super::reader::Reader;
@@ -45,6 +46,8 @@ pub(crate) struct Streaming {
 pub(crate) struct Streamed {
     source: Arc<dyn Source>,
     streaming: Streaming,
+    /// How many the layer has, here or not.
+    experts: usize,
     /// `None` only while it is dropped.
     pool: Option<Pool>,
     /// Slots while memory is not short.
@@ -64,7 +67,7 @@ impl Streamed {
         let budget = pool.slots();
         let slots = Slots::new(budget, experts, streaming.replacement);
         let state = RefCell::new(State { slots, halves: Vec::new() });
-        Self { source, streaming, pool: Some(pool), budget, state }
+        Self { source, streaming, experts, pool: Some(pool), budget, state }
     }
 
     /// Moves to so many slots, with the experts that are worth most. Not while a read is on its way.
@@ -165,15 +168,16 @@ impl Streamed {
 
     /// The experts chosen, row by row. Notes what a fallback would need, and computes `guess` along.
     fn read_back(&self, routing: &Routing, guess: Option<&Array>, rows: usize, k: usize) -> Result<Vec<usize>> {
-        let experts = routing.experts.contiguous()?;
-        let all = routing.all.as_ref().map(Array::contiguous).transpose()?;
+        let readable = |experts| numbers::readable(experts, self.experts);
+        let experts = readable(&routing.experts)?;
+        let all = routing.all.as_ref().map(readable).transpose()?;
         eval(std::iter::once(&experts).chain(&all).chain(guess))?;
-        let chosen = numbers(&experts)?;
+        let chosen = numbers::read(&experts)?;
         let mut state = self.state.borrow_mut();
         state.halves.clear();
         if let Some(all) = &all {
             let big = all.dim(1) as usize;
-            let all = numbers(all)?;
+            let all = numbers::read(all)?;
             for row in 0..rows {
                 let used = chosen[row * k..(row + 1) * k].to_vec();
                 let ranked = all[row * big..(row + 1) * big].iter().copied();
@@ -251,21 +255,16 @@ pub(crate) struct Guess<'a> {
 /// Has what is guessed fetched; it has been computed together with this layer's choice.
 fn look_ahead(guess: Option<&Guess<'_>>) -> Result<()> {
     let Some(guess) = guess else { return Ok(()) };
-    let mut experts = numbers(&guess.experts)?;
+    let mut experts = numbers::read(&guess.experts)?;
     experts.sort_unstable();
     experts.dedup();
     guess.layer.expect(&experts);
     Ok(())
 }
 
-/// Expert numbers that have been computed.
-fn numbers(experts: &Array) -> Result<Vec<usize>> {
-    Ok(experts.try_as_slice::<u32>()?.iter().map(|&e| e as usize).collect())
-}
-
 /// Slot numbers as MLX wants them.
 fn ids(slots: impl Iterator<Item = Option<usize>>, shape: &[i32]) -> Result<Array> {
     let ids: Option<Vec<u32>> = slots.map(|slot| slot.map(|s| s as u32)).collect();
     let ids = ids.ok_or_else(|| Error::weights(Path::new("experts"), "an expert that was here is gone"))?;
-    Ok(Array::from_slice(&ids, shape))
+    numbers::array(&ids, shape)
 }

@@ -7,6 +7,7 @@ use mlx_rs::ops::concatenate;
 use mlx_rs::ops::indexing::take_axis;
 use mlx_rs::transforms::{async_eval, eval};
 
+use super::numbers;
 use super::products::{Products, SORT_FROM, rows_of, weighted};
 use super::slots::Slots;
 use crate::error::Result;
@@ -53,8 +54,8 @@ impl<'a> Waves<'a> {
             return Ok(());
         }
         let n = rows.len() as i32;
-        let x = rows_of(self.x, &Array::from_slice(&rows, &[n]))?;
-        let output = self.products.of(&x, &Array::from_slice(&slots, &[n]), n >= SORT_FROM)?;
+        let x = rows_of(self.x, &numbers::array(&rows, &[n])?)?;
+        let output = self.products.of(&x, &numbers::array(&slots, &[n])?, n >= SORT_FROM)?;
         async_eval([&output])?;
         self.outputs.push(output);
         Ok(())
@@ -77,7 +78,7 @@ impl<'a> Waves<'a> {
         for (at, &place) in self.order.iter().enumerate() {
             place_of[place as usize] = at as u32;
         }
-        let back = Array::from_slice(&place_of, &[place_of.len() as i32]);
+        let back = numbers::array(&place_of, &[place_of.len() as i32])?;
         let outputs = take_axis(outputs.squeeze_axes(&[1])?, back, 0)?;
         weighted(&outputs.reshape(&[onto.dim(0), k as i32, -1])?, weights, onto)
     }

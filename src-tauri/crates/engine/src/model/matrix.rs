@@ -1,7 +1,7 @@
 //! A weight matrix, dense or quantized, and the products the model takes with it.
 
-use mlx_rs::Array;
-use mlx_rs::ops::{self, addmm, concatenate, dequantize, gather_mm, gather_qmm, ones_dtype, quantized_matmul};
+use mlx_rs::ops::{self, addmm, arange, concatenate, dequantize, gather_mm, gather_qmm, ones_dtype, quantized_matmul};
+use mlx_rs::{Array, Dtype};
 
 use crate::checkpoint::Bits;
 use crate::device::{on_cpu, on_cuda};
@@ -10,6 +10,10 @@ use crate::error::{Error, Result};
 /// From this many rows on, quantized weights are unpacked once for all of them on a CPU and on CUDA; MLX's products there
 /// unpack them again and again.
 const UNPACK_FROM: i32 = 64;
+
+/// Quantized weights of up to this many values are unpacked at load on a CPU (8 MB in float32), where a product of one row
+/// takes MLX twice as long with them as with floats laid out for it.
+const UNPACK_TO: usize = 1 << 21;
 
 /// Weights of shape `[output, input]`, or `[experts, output, input]` when stacked.
 #[derive(Debug, Clone)]
@@ -63,9 +67,18 @@ impl Matrix {
     }
 
     /// The same matrix, laid out as [`Matrix::forward`] reads it fastest: on a CPU, what comes with MLX for Linux multiplies
-    /// along the rows of a transpose twice as fast as down its columns.
+    /// along the rows of a transpose twice as fast as down its columns, and small matrices are not worth packing.
     pub(crate) fn laid_out(self) -> Result<Self> {
         match self {
+            Self::Quantized { ref scales, ref bias, bits, .. }
+                if on_cpu()
+                    && scales.dtype() == Dtype::Float32
+                    && scales.size() * bits.group_size as usize <= UNPACK_TO =>
+            {
+                // Row by row, because unpacking at once takes several times the memory for a moment.
+                let all = arange::<_, u32>(None, scales.dim(0), None)?;
+                Self::dense(self.rows(&all)?, bias.clone())?.laid_out()
+            }
             Self::Dense { transposed, bias, .. } if on_cpu() => {
                 let transposed = transposed.contiguous()?;
                 transposed.eval()?;
@@ -174,7 +187,9 @@ impl Matrix {
             Self::Dense { weight, .. } => weight.take_axis(ids, 0)?,
             // The product of 1 with a row, which is one operation; unpacking is twenty on a CPU.
             Self::Quantized { weight, scales, biases, bits, .. } if on_cpu() => {
-                let rows = |a: &Array| a.expand_dims(1);
+                // Reshaped, not expanded: to MLX, the strides of an expanded axis are not those of a matrix, and it would
+                // copy the whole table for every token.
+                let rows = |a: &Array| a.reshape(&[a.dim(0), 1, -1]);
                 let (weight, scales, biases) = (rows(weight)?, rows(scales)?, rows(biases)?);
                 let one = ones_dtype(&[ids.dim(0), 1, 1], scales.dtype())?;
                 gather_qmm(one, weight, scales, &biases, None, ids, false, bits.group_size, bits.bits, false)?
@@ -203,5 +218,52 @@ impl Matrix {
                 weight.nbytes() + scales.nbytes() + biases.nbytes() + bias.as_ref().map_or(0, Array::nbytes)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mlx_rs::ops::{quantize, reshape};
+
+    use super::*;
+
+    /// Weights in -1..1 that follow no pattern of the groups, at 4 bits, with a bias.
+    fn quantized(output: i32, input: i32) -> Matrix {
+        let bits = Bits::new(4);
+        let waves = |n: i32, step: f32| Array::from_iter((0..n).map(|i| (i as f32 * step).sin()), &[n]);
+        let weight = reshape(waves(output * input, 0.7), &[output, input]).expect("as many values");
+        let (weight, scales, biases) = quantize(weight, bits.group_size, bits.bits).expect("quantized");
+        Matrix::Quantized { weight, scales, biases, bits, bias: Some(waves(output, 0.3)) }
+    }
+
+    fn assert_close(a: &Array, b: &Array) {
+        let close = a.all_close(b, 1e-4, 1e-4, None).expect("compared");
+        assert!(close, "{a:?}\nis not\n{b:?}");
+    }
+
+    #[test]
+    fn packed_weights_give_what_they_unpack_to_however_many_rows_there_are() {
+        let packed = quantized(96, 128);
+        let dense = packed.unpacked().expect("unpacked");
+        for rows in [1, UNPACK_FROM - 1, UNPACK_FROM, UNPACK_FROM + 1] {
+            let x = Array::from_iter((0..rows * 128).map(|i| (i as f32 * 0.11).cos()), &[rows, 128]);
+            let forward = |matrix: &Matrix| matrix.forward(&x).expect("a product");
+            assert_close(&forward(&packed), &forward(&dense));
+            let onto = Array::from_slice(&[2.0_f32], &[1, 1]);
+            let sum = packed.forward_onto(&x, &onto).expect("a sum");
+            assert_close(&sum, &forward(&dense).add(onto).expect("a sum"));
+        }
+    }
+
+    #[test]
+    fn small_weights_are_unpacked_at_load_where_a_cpu_computes() {
+        let packed = quantized(96, 128);
+        let x = Array::from_iter((0..128).map(|i| (i as f32 * 0.11).cos()), &[1, 128]);
+        let before = packed.forward(&x).expect("a product");
+        let laid_out = packed.laid_out().expect("laid out");
+        assert_eq!(laid_out.bits().is_none(), on_cpu());
+        assert_close(&laid_out.forward(&x).expect("a product"), &before);
+        let large = quantized(2048, 1088).laid_out().expect("laid out");
+        assert!(large.bits().is_some(), "a large matrix stays as it is");
     }
 }
