@@ -6,7 +6,7 @@ use crate::device::on_cuda;
 use crate::error::Result;
 
 /// Bytes up to which MLX on CUDA keeps an array where host and card both reach it. A larger one is moved to other memory
-/// when it is read, and page by page when it is used again, which takes longer than a layer.
+/// when it is read, and page by page when it is used again.
 const SHARED: usize = 8;
 
 /// `numbers` (uint32, all below `end`), still to be computed, as [`read`] takes them.
