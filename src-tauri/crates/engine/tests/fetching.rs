@@ -50,6 +50,10 @@ fn a_prompt_reads_every_expert_once_at_most() {
         assert_eq!(most, Some(1), "{experts} in memory, {tokens} tokens");
         let (layers, all) = (engine.info().layers, engine.info().experts);
         assert!(reads.len() > layers * all / 2, "most experts are wanted: {}", reads.len());
+        let mut by_layer = BTreeMap::<_, usize>::new();
+        reads.keys().for_each(|(file, _)| *by_layer.entry(file).or_default() += 1);
+        let fewest = by_layer.values().min().copied();
+        assert_eq!(fewest, Some(engine.info().top_k), "the last layer computes with the last token alone");
     }
 }
 

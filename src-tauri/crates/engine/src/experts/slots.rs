@@ -131,6 +131,13 @@ impl Slots {
         (0..self.contents.len()).filter(free).min_by(|&a, &b| self.worth(a).total_cmp(&self.worth(b)))
     }
 
+    /// Whether one more read ahead of need could hold the last slot: what is asked for needs one though no such read ever
+    /// ends.
+    pub(super) fn would_be_all_ahead(&self) -> bool {
+        let ahead = self.contents.iter().filter(|c| c.read().is_some_and(|ticket| ticket.is_ahead())).count();
+        ahead + 1 >= self.contents.len()
+    }
+
     /// What leaves first is worth least.
     fn worth(&self, slot: usize) -> f64 {
         match (self.contents[slot].expert(), self.replacement) {

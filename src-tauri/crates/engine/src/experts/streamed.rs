@@ -134,7 +134,7 @@ impl Streamed {
                     self.lacks(expert, what, &chosen, k)?;
                 }
             }
-            let arrived = self.await_all(&mut state.slots, &coming, &waves, &chosen, k)?;
+            let arrived = self.await_all(&mut state.slots, &coming, &mut todo, &chosen, k)?;
             let previous = waves.launched();
             waves.launch(&state.slots, &arrived)?;
             todo.retain(|&expert| self.is_wanted(expert, &chosen, k));

@@ -87,9 +87,16 @@ impl Attention {
         })
     }
 
-    /// What becomes of `x`, added to `onto`: both of shape `[rows, hidden]`, to the same. Writes the rows' keys and values
-    /// into the sequences' caches.
-    pub(crate) fn forward(&self, x: &Array, onto: &Array, batch: &mut Batch<'_>, turns: &Turns<'_>) -> Result<Array> {
+    /// What becomes of `x`, added to `onto`: both of shape `[rows, hidden]`, to the same, or to the rows of `wanted`
+    /// (uint32) alone. Writes the keys and values of all rows into the sequences' caches.
+    pub(crate) fn forward(
+        &self,
+        x: &Array,
+        onto: &Array,
+        batch: &mut Batch<'_>,
+        turns: &Turns<'_>,
+        wanted: Option<&Array>,
+    ) -> Result<Array> {
         let rows = x.dim(0);
         let (qkv, v_from) = (self.qkv.forward(x)?, (self.heads + self.kv_heads) * self.head_dim);
         // q and k stay one array as long as they are treated alike. They are cut by slices: to MLX's RoPE on CUDA (up to
@@ -122,7 +129,10 @@ impl Attention {
             }
             in_one(mixed)?
         };
-        self.out.forward_onto(&joined, onto)
+        match wanted {
+            None => self.out.forward_onto(&joined, onto),
+            Some(rows) => self.out.forward_onto(&take_axis(joined, rows, 0)?, &take_axis(onto, rows, 0)?),
+        }
     }
 
     /// Single tokens: q and then k of each, `[rows, heads + kv_heads, 1, head_dim]`, and v to `[rows, heads * head_dim]`.

@@ -87,8 +87,8 @@ impl<'a> Batch<'a> {
     }
 
     /// Row of each segment's last token.
-    pub(crate) fn last_rows(&self) -> Vec<i32> {
-        self.segments.iter().map(|s| s.start + s.tokens - 1).collect()
+    pub(crate) fn last_rows(&self) -> Vec<u32> {
+        self.segments.iter().map(|s| (s.start + s.tokens - 1) as u32).collect()
     }
 
     /// Counts the rows as cached, once every layer has written them.

@@ -12,7 +12,6 @@ mod routed;
 mod together;
 
 use mlx_rs::fast::rms_norm;
-use mlx_rs::ops::indexing::take_axis;
 use mlx_rs::{Array, Dtype};
 
 use attention::Attention;
@@ -64,6 +63,17 @@ enum Feedforward {
     Dense(Mlp),
 }
 
+/// What becomes of a layer's outputs.
+#[derive(Debug)]
+enum After<'a> {
+    /// This layer follows.
+    Layer(&'a Layer),
+    /// The layer is the last, and these rows get logits (uint32), or all. The outputs of no others are of use.
+    Logits(Option<&'a Array>),
+    /// The layer is the last of a pass that only fills the caches, which attention has done.
+    Nothing,
+}
+
 /// Which rows of a pass get logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Logits {
@@ -78,7 +88,7 @@ pub(crate) enum Logits {
 pub(crate) struct Output {
     /// float32, one row per row asked for; absent under [`Logits::None`].
     pub(crate) logits: Option<Array>,
-    /// Under [`Choice::Mass`], the experts that each row kept in all layers, int32 of shape `[rows]`.
+    /// Under [`Choice::Mass`], the experts that each row that gets logits kept in all layers, int32 of shape `[rows]`.
     pub(crate) kept: Option<Array>,
     /// The experts of the rows that get logits, where the batch [is watched](Batch::watched).
     pub(crate) routed: Option<Routed>,
@@ -126,20 +136,23 @@ impl Model {
         let mut told = Told::new(batch.watched && logits == Logits::Last);
         let turns = self.rope.turns(batch, self.dtype)?;
         let mut x = self.embedding.rows(&batch.tokens)?.as_dtype(self.dtype)?;
-        for (n, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x, batch, choice, &turns, &mut told, self.layers.get(n + 1))?;
-        }
         let last = (!batch.is_single_tokens()).then(|| batch.last_rows());
-        let of_last = |x: &Array| -> Result<Array> {
-            let Some(rows) = &last else { return Ok(x.clone()) };
-            Ok(take_axis(x, Array::from_slice(rows, &[rows.len() as i32]), 0)?)
-        };
+        let last = last.map(|rows| Array::from_slice(&rows, &[rows.len() as i32]));
+        for (n, layer) in self.layers.iter().enumerate() {
+            let after = match (self.layers.get(n + 1), logits) {
+                (Some(next), _) => After::Layer(next),
+                (None, Logits::Last) => After::Logits(last.as_ref()),
+                (None, Logits::None) => After::Nothing,
+            };
+            x = layer.forward(&x, batch, choice, &turns, &mut told, &after)?;
+        }
         let logits = match logits {
             Logits::None => None,
-            Logits::Last => Some(self.head(&of_last(&x)?)?),
+            Logits::Last => Some(self.head(&x)?),
         };
         batch.advance();
-        Ok(Output { logits, kept: told.kept()?, routed: told.routed(of_last)? })
+        let (kept, routed) = told.of(last.as_ref())?;
+        Ok(Output { logits, kept, routed })
     }
 
     fn head(&self, x: &Array) -> Result<Array> {
@@ -225,14 +238,18 @@ impl Layer {
         choice: Choice,
         turns: &Turns<'_>,
         told: &mut Told,
-        next: Option<&Self>,
+        after: &After<'_>,
     ) -> Result<Array> {
         let normed = rms_norm(x, Some(&self.attention_norm), self.norm_eps)?;
-        let x = self.attention.forward(&normed, x, batch, turns)?;
+        let rows = if let After::Logits(rows) = after { *rows } else { None };
+        let x = self.attention.forward(&normed, x, batch, turns, rows)?;
+        if matches!(after, After::Nothing) {
+            return Ok(x);
+        }
         let normed = rms_norm(&x, Some(&self.mlp_norm), self.norm_eps)?;
         match &self.mlp {
             Feedforward::Experts(moe) => {
-                let guess = next.map(|next| next.guess(&x, choice)).transpose()?.flatten();
+                let guess = if let After::Layer(next) = after { next.guess(&x, choice)? } else { None };
                 moe.forward(&normed, &x, choice, told, guess.as_ref())
             }
             Feedforward::Dense(mlp) => mlp.forward(&normed, &x),

@@ -1,6 +1,7 @@
 //! What the routers of a pass decided, for those who count it.
 
 use mlx_rs::Array;
+use mlx_rs::ops::indexing::take_axis;
 use mlx_rs::ops::{concatenate, select};
 
 use super::moe::Routing;
@@ -51,22 +52,23 @@ impl Told {
         Ok(())
     }
 
-    /// Sum over layers of what each row kept: int32 of shape `[rows]`.
-    pub(crate) fn kept(&self) -> Result<Option<Array>> {
-        let mut layers = self.kept.iter();
-        let Some(first) = layers.next() else { return Ok(None) };
-        let mut total = first.clone();
-        for layer in layers {
-            total = total.add(layer)?;
+    /// Of the rows that get logits, `last` (uint32) or all: the sum over layers of what each kept, and all ids in one array.
+    pub(crate) fn of(self, last: Option<&Array>) -> Result<(Option<Array>, Option<Routed>)> {
+        let pick = |of: &Array| -> Result<Array> {
+            match last {
+                // The last layer computes with no others.
+                Some(rows) if of.dim(0) != rows.dim(0) => Ok(take_axis(of, rows, 0)?),
+                _ => Ok(of.clone()),
+            }
+        };
+        let mut kept: Option<Array> = None;
+        for layer in &self.kept {
+            let layer = pick(layer)?;
+            kept = Some(if let Some(sum) = kept { sum.add(layer)? } else { layer });
         }
-        Ok(Some(total))
-    }
-
-    /// All ids in one array, of the rows that `pick` leaves.
-    pub(crate) fn routed(self, pick: impl Fn(&Array) -> Result<Array>) -> Result<Option<Routed>> {
-        let Some(ids) = self.ids.filter(|ids| !ids.is_empty()) else { return Ok(None) };
+        let Some(ids) = self.ids.filter(|ids| !ids.is_empty()) else { return Ok((kept, None)) };
         let layers = ids.iter().map(|(layer, ids)| (*layer, ids.dim(-1) as usize)).collect();
-        let ids: Vec<Array> = ids.into_iter().map(|(_, ids)| ids).collect();
-        Ok(Some(Routed { ids: pick(&concatenate(&ids, -1)?)?.contiguous()?, layers }))
+        let ids: Vec<Array> = ids.iter().map(|(_, ids)| pick(ids)).collect::<Result<_>>()?;
+        Ok((kept, Some(Routed { ids: concatenate(&ids, -1)?.contiguous()?, layers })))
     }
 }

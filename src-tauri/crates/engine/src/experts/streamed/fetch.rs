@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use super::super::reader::{Failure, Urgency, Waited};
 use super::super::slots::{Content, Slots, Why};
-use super::super::waves::Waves;
 use super::{Pool, Streamed};
 use crate::error::{Error, Result};
 use crate::statistics::{ExpertCache, Prefetch};
@@ -107,6 +106,7 @@ impl Streamed {
         let mut meter = self.streaming.meter.borrow_mut();
         let (victim, urgency) = match ahead {
             None => (slots.victim(kept).or_else(|| self.take_back(slots, kept, &mut meter))?, Urgency::Demand),
+            Some(_) if slots.would_be_all_ahead() => return None,
             Some(_) => (slots.victim(kept)?, Urgency::Ahead),
         };
         if let Content::Here { untouched: Some(why), .. } = slots.content(victim) {
@@ -159,12 +159,13 @@ impl Streamed {
         }
     }
 
-    /// Waits until each of `coming` is here, or fails the rows that chose it; gives those that are here.
+    /// Waits until each of `coming` is here, or fails the rows that chose it; gives those that are here. What was fetched
+    /// ahead is not to fail anybody: it goes into `todo`, to be read again on demand.
     pub(super) fn await_all(
         &self,
         slots: &mut Slots,
         coming: &[usize],
-        waves: &Waves<'_>,
+        todo: &mut VecDeque<usize>,
         chosen: &[usize],
         k: usize,
     ) -> Result<Vec<usize>> {
@@ -174,17 +175,9 @@ impl Streamed {
             if !self.is_wanted(expert, chosen, k) {
                 continue;
             }
-            let mut ended = self.await_one(slots, expert);
-            if matches!(ended, Err(Absent::Failed { ahead: true, .. })) {
-                // What was fetched ahead is not to fail anybody: it is read again, on demand.
-                waves.finish()?;
-                let kept = slots_of(slots, coming);
-                if self.begin(slots, expert, &kept, None).is_some() {
-                    ended = self.await_one(slots, expert);
-                }
-            }
-            match ended {
+            match self.await_one(slots, expert) {
                 Ok(()) => here.push(expert),
+                Err(Absent::Failed { ahead: true, .. }) => todo.push_back(expert),
                 Err(Absent::Failed { failure, .. }) => self.lacks(expert, &failure.0, chosen, k)?,
                 Err(Absent::Gone) => return Err(Error::Closed),
             }
