@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mlx_rs::transforms::eval;
 use tokio::sync::broadcast;
 
-use self::passes::Begun;
+use self::passes::{Begun, Step};
 use super::draw::{Drawing, Drawn};
 use super::prefix::PrefixStore;
 use super::queue::Queue;
 use super::request::{FinishReason, Job};
 use super::sequence::{End, Figures, Sequence};
-use crate::auto::{Auto, would_fall_back};
+use crate::auto::Auto;
 use crate::device::{ComputeDevice, synchronize};
 use crate::engine::{Live, Loaded};
 use crate::error::{Error, Result};
@@ -64,6 +64,8 @@ pub(crate) struct Scheduler {
     streamed: ExpertCache,
     /// The pass after the one that was read last.
     ahead: Option<Begun>,
+    /// The step at hand.
+    step: Step,
     /// Sequences that the step at hand could not serve, and why.
     failed: Vec<(usize, Error)>,
     /// Whether the rows of the little pass that `auto` has computed again have had their experts fetched ahead.
@@ -73,6 +75,7 @@ pub(crate) struct Scheduler {
 impl Scheduler {
     pub(crate) fn new(loaded: Loaded, queue: Queue, shared: Arc<Shared>) -> Self {
         let (prefix_bytes, max_sequences) = (loaded.limits.prefix_bytes, loaded.limits.sequences);
+        let auto = Auto::new(can_halve(loaded.top_k));
         Self {
             loaded,
             queue,
@@ -81,10 +84,11 @@ impl Scheduler {
             reads: 0,
             sequences: Vec::new(),
             prefixes: PrefixStore::new(prefix_bytes),
-            auto: Auto::default(),
+            auto,
             max_sequences,
             streamed: ExpertCache::default(),
             ahead: None,
+            step: Step::default(),
             failed: Vec::new(),
             prefetched: None,
         }
@@ -240,8 +244,12 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Puts down to the prompt of one request what was counted of streamed experts since this was last done.
+    /// Puts down to the prompt of one request what was counted of streamed experts since this was last done, and not to the
+    /// next pass how long it took.
     fn count_prefill(&mut self, index: usize) {
+        if let Some(ahead) = &mut self.ahead {
+            ahead.put_off();
+        }
         let streamed = *self.loaded.meter.borrow();
         let earlier = std::mem::replace(&mut self.streamed, streamed);
         self.sequences[index].counters.prefill_expert_cache.merge(&streamed.share_since(&earlier, 0, 1));
@@ -253,8 +261,8 @@ impl Scheduler {
         let confidence = drawn.confidence;
         let sequence = &mut self.sequences[index];
         sequence.counters.experts_full += self.loaded.experts_per_token(Choice::All);
-        if let Policy::Auto(mobile) | Policy::Mobile(mobile) = sequence.policy() {
-            self.auto.judged(would_fall_back(decision, confidence, mobile.gamma));
+        if matches!(sequence.policy(), Policy::Auto(_) | Policy::Mobile(_)) {
+            self.auto.saw(confidence);
         }
         sequence.accept(drawn, decision, &end);
         // Nobody needs to be watching.
@@ -312,9 +320,9 @@ impl Scheduler {
         *self.shared.totals.lock().unwrap_or_else(PoisonError::into_inner) = totals;
     }
 
-    fn statistics(&mut self, figures: Figures, width: usize) -> Statistics {
+    fn statistics(&self, figures: Figures, width: usize) -> Statistics {
         let auto = match figures.policy {
-            Policy::Auto(_) => Some(self.auto.report(width, can_halve(self.loaded.top_k))),
+            Policy::Auto(mobile) => Some(self.auto.report(width, mobile.gamma)),
             _ => None,
         };
         Statistics {

@@ -12,9 +12,10 @@ use crate::device::ComputeDevice;
 use crate::error::{Error, Result};
 use crate::experts::Rows;
 use crate::model::{Batch, Logits};
-use crate::policy::{Choice, Decision, Policy, Verdict, can_halve};
+use crate::policy::{Choice, Decision, Policy, Verdict};
 
-/// Share of fallbacks up to which the pass after a little one is begun before it is known whether the token stands.
+/// Share of little passes with a fallback up to which the pass after one is begun before it is known whether its tokens
+/// stand.
 const FEW_FALLBACKS: f64 = 0.2;
 
 /// A row of a decoding step, before its first pass.
@@ -27,6 +28,17 @@ struct Row {
     trial: bool,
 }
 
+/// What the passes of a step have in common.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Step {
+    rows: usize,
+    /// Whether all rows begin in one pass. Only then may the next one be begun before its tokens are known: passes with
+    /// other experts would make each other void.
+    together: bool,
+    /// Whether all rows are of `auto`, which then learns what the passes take.
+    of_auto: bool,
+}
+
 /// A pass that has been begun.
 pub(super) struct Begun {
     /// Of its sequences.
@@ -34,6 +46,8 @@ pub(super) struct Begun {
     choice: Choice,
     drawing: Drawing,
     started: Instant,
+    /// Whether the time since then is all its own.
+    alone: bool,
     /// What its layers do about looking ahead, where that was for `auto` to say.
     looked_ahead: Option<(Pass, bool)>,
     /// By row, why it has failed, if it has; empty where none has.
@@ -41,6 +55,11 @@ pub(super) struct Begun {
 }
 
 impl Begun {
+    /// Something else was computed meanwhile.
+    pub(super) fn put_off(&mut self) {
+        (self.started, self.alone) = (Instant::now(), false);
+    }
+
     /// The row of a sequence.
     fn row(&self, sequence: &Sequence) -> Option<usize> {
         self.numbers.iter().position(|&number| number == sequence.number)
@@ -51,7 +70,7 @@ impl Scheduler {
     /// One token for each of `ready`: first the passes with fewer experts, then one big pass for the rows that want all
     /// experts from the start together with those that fell back.
     pub(super) fn decode(&mut self, ready: &[usize]) {
-        let rows: Vec<Row> = ready.iter().map(|&i| self.row(i, ready.len())).collect();
+        let rows = self.rows(ready);
         let mut big: Vec<(usize, Option<f32>)> = Vec::new();
         let mut groups: Vec<(Choice, Vec<Row>)> = Vec::new();
         for row in rows {
@@ -63,6 +82,9 @@ impl Scheduler {
             }
         }
         let fresh = big.len();
+        let together = groups.len() + usize::from(fresh > 0) == 1;
+        let of_auto = together && self.of_auto(ready).count() == ready.len();
+        self.step = Step { rows: ready.len(), together, of_auto };
         for (choice, group) in groups {
             self.first_pass(choice, &group, &mut big);
         }
@@ -126,22 +148,39 @@ impl Scheduler {
     /// Has the layers of the next pass look ahead where its rows are all of `auto` and that pays; gives whether it was
     /// for `auto` to say.
     fn look_ahead(&mut self, indices: &[usize], timed: Option<Pass>) -> Option<(Pass, bool)> {
-        let of_auto = |&i: &usize| matches!(self.sequences[i].policy(), Policy::Auto(_));
-        let pass = timed.filter(|_| self.loaded.model.is_streamed() && indices.iter().all(of_auto));
+        let all_of_auto = self.of_auto(indices).count() == indices.len();
+        let pass = timed.filter(|_| self.loaded.model.is_streamed() && all_of_auto);
         let ahead = pass.map(|pass| (pass, self.auto.look_ahead(indices.len(), pass)));
         self.loaded.look_ahead.set(self.loaded.limits.look_ahead || ahead.is_some_and(|(_, ahead)| ahead));
         ahead.filter(|_| !self.loaded.limits.look_ahead)
     }
 
-    /// The policy of a sequence for its next token; `auto` becomes what it chooses.
-    fn row(&mut self, sequence: usize, rows: usize) -> Row {
-        match self.sequences[sequence].policy() {
-            Policy::Auto(mobile) => {
-                let plan = self.auto.plan(rows, can_halve(self.loaded.top_k));
-                Row { sequence, policy: plan.policy(mobile), trial: plan == Plan::Trial }
-            }
+    /// The policies of the sequences for their next tokens; `auto` becomes what it chooses for all of them.
+    fn rows(&mut self, ready: &[usize]) -> Vec<Row> {
+        let of_auto: Vec<usize> = self.of_auto(ready).collect();
+        let f = self.fallback_rate(&of_auto);
+        let plan = if of_auto.len() == ready.len() {
+            self.auto.plan(ready.len(), f)
+        } else {
+            self.auto.beside_others(ready.len(), f)
+        };
+        let row = |&sequence: &usize| match self.sequences[sequence].policy() {
+            Policy::Auto(mobile) => Row { sequence, policy: plan.policy(mobile), trial: plan == Plan::Trial },
             policy => Row { sequence, policy, trial: false },
-        }
+        };
+        ready.iter().map(row).collect()
+    }
+
+    fn of_auto(&self, indices: &[usize]) -> impl Iterator<Item = usize> {
+        indices.iter().copied().filter(|&i| matches!(self.sequences[i].policy(), Policy::Auto(_)))
+    }
+
+    /// Share of tokens of these sequences that fall back, or would; once known.
+    fn fallback_rate(&self, indices: &[usize]) -> Option<f64> {
+        self.auto.fallback_rate(indices.iter().filter_map(|&i| match self.sequences[i].policy() {
+            Policy::Mobile(mobile) | Policy::Auto(mobile) => Some(if mobile.fallback { mobile.gamma } else { 0.0 }),
+            Policy::Full | Policy::Little { .. } | Policy::Mass { .. } => None,
+        }))
     }
 
     /// A token for each sequence, `indices` ascending; every cache is one position longer afterwards. Those that get none
@@ -172,15 +211,16 @@ impl Scheduler {
             return self.finish(ahead, indices, timed, true);
         }
         let fresh = self.begin(&new, choice, None)?;
-        let of_begun = self.finish(ahead, &begun, timed, false)?;
-        let of_new = self.finish(fresh, &new, timed, false)?;
+        // Nobody can tell what either took.
+        let of_begun = self.finish(ahead, &begun, None, false)?;
+        let of_new = self.finish(fresh, &new, None, false)?;
         let mut drawn: Vec<_> = begun.into_iter().zip(of_begun).chain(new.into_iter().zip(of_new)).collect();
         drawn.sort_unstable_by_key(|&(index, _)| index);
         Ok(drawn.into_iter().map(|(_, drawn)| drawn).collect())
     }
 
     /// Reads a pass that has been begun, for those of its sequences that `indices` name. `goes_on`: these are all that
-    /// decode with its choice, so that the next one may be begun.
+    /// decode, so that the next one may be begun.
     fn finish(
         &mut self,
         mut begun: Begun,
@@ -207,12 +247,13 @@ impl Scheduler {
     /// As [`Scheduler::finish`], for sequences that have not failed.
     fn read(&mut self, begun: Begun, indices: &[usize], timed: Option<Pass>, goes_on: bool) -> Result<Vec<Drawn>> {
         let rows: Vec<usize> = indices.iter().filter_map(|&i| begun.row(&self.sequences[i])).collect();
-        let Begun { numbers, choice, drawing, started, looked_ahead, .. } = begun;
+        let Begun { numbers, choice, drawing, started, alone, looked_ahead, .. } = begun;
         for &index in indices {
             self.sequences[index].cache.advance(1);
         }
         if goes_on && rows.len() == numbers.len() && self.goes_ahead(indices, choice, timed) {
-            // Put behind this pass while the device is at it. A token that ends an answer or falls back makes it void.
+            // Put behind this pass while the device is at it. A token that falls back makes it void, and the row of one that
+            // ends an answer is passed over.
             self.ahead = Some(self.begin(indices, choice, Some(&drawing.tokens))?);
         }
         let sequences = indices.iter().map(|&i| &self.sequences[i]);
@@ -237,8 +278,8 @@ impl Scheduler {
             passes.add(1, share);
             counters.expert_cache.merge(&streamed.share_since(&earlier, row, width));
         }
-        if let Some(pass) = timed {
-            self.auto.timed(width, pass, seconds);
+        if let Some(pass) = timed.filter(|_| alone && self.step.of_auto) {
+            self.auto.timed(self.step.rows, pass, width, seconds);
         }
         if let Some((pass, ahead)) = looked_ahead {
             self.auto.looked_ahead(width, pass, ahead, seconds);
@@ -278,24 +319,28 @@ impl Scheduler {
         let rows: Vec<&Sequence> = rows.into_iter().map(|s| &*s).collect();
         let drawing = Drawing::begin(output, &rows, usize::from(tokens.is_some()))?;
         let numbers = rows.iter().map(|s| s.number).collect();
-        Ok(Begun { numbers, choice, drawing, started, looked_ahead: None, failed })
+        Ok(Begun { numbers, choice, drawing, started, alone: true, looked_ahead: None, failed })
     }
 
-    /// Whether the pass after the next token is worth beginning before that token is known. A fallback makes it void,
-    /// which a GPU that waits for launches anyway can bear where fallbacks are few, and a CPU cannot.
+    /// Whether the pass after the next token is worth beginning before that token is known. A row that falls back makes it
+    /// void, which a GPU that waits for launches anyway can bear where that is rare, and a CPU cannot.
     fn goes_ahead(&self, indices: &[usize], choice: Choice, timed: Option<Pass>) -> bool {
+        if !self.step.together || self.loaded.model.is_streamed() {
+            return false;
+        }
+        let f = self.fallback_rate(indices);
+        let Step { rows, of_auto, .. } = self.step;
+        let next = if of_auto { self.auto.next(rows, f) } else { self.auto.beside_others(rows, f) };
+        let rare = |f: f64| 1.0 - (1.0 - f).powi(indices.len() as i32) < FEW_FALLBACKS;
+        let halves = choice != Choice::All && self.loaded.device == ComputeDevice::Gpu && f.is_some_and(rare);
         let sure = |policy: Policy| match policy {
             Policy::Full | Policy::Little { .. } => true,
             Policy::Mass { .. } => false,
-            Policy::Auto(_) if choice == Choice::All => timed == Some(Pass::Big),
-            Policy::Mobile(_) | Policy::Auto(_) => {
-                choice != Choice::All
-                    && self.loaded.device == ComputeDevice::Gpu
-                    && self.auto.fallback_rate().is_some_and(|f| f < FEW_FALLBACKS)
-            }
+            Policy::Mobile(_) => halves,
+            Policy::Auto(_) if choice == Choice::All => timed == Some(Pass::Big) && next == Plan::Plain,
+            Policy::Auto(_) => halves && next == Plan::Mobile,
         };
         let context = self.loaded.limits.context;
-        let row = |&i: &usize| sure(self.sequences[i].policy()) && self.sequences[i].looks_ahead(context);
-        !self.loaded.model.is_streamed() && indices.iter().all(row)
+        indices.iter().map(|&i| &self.sequences[i]).all(|s| sure(s.policy()) && s.looks_ahead(context))
     }
 }
