@@ -53,6 +53,7 @@ pub struct Converted {
 /// # Errors
 /// What is wrong with the checkpoint, [`Error::File`] when it is quantized already or what is in the way of writing.
 pub fn convert(source: &Path, target: &Path, bits: Bits, mut progress: impl FnMut(usize, usize)) -> Result<Converted> {
+    bits.check(Error::Parameter)?;
     let config = Config::open(&source.join("config.json"))?;
     if config.quantization.is_some() {
         return Err(config.fields.error("the checkpoint is quantized already; convert the original instead"));

@@ -407,8 +407,8 @@ fn load(options: &LoadOptions, mut progress: impl FnMut(Progress)) -> Result<(Lo
         bits: config.quantization.as_ref().map(|q| q.of("").bits).or(quantize.map(|b| b.bits)),
         device,
         weight_bytes: model.bytes(),
-        expert_bytes: model.experts().map_or(0, Experts::expert_bytes),
-        expert_slots: model.experts().map_or(0, Experts::slots),
+        expert_bytes: model.experts().next().map_or(0, Experts::expert_bytes),
+        expert_slots: model.experts().next().map_or(0, Experts::slots),
         max_sequences: limits.sequences,
         load_peak_bytes: mlx_rs::memory::peak_memory()?,
         load_seconds: started.elapsed().as_secs_f64(),
@@ -425,6 +425,7 @@ struct Settings {
 /// can replace.
 fn settings(options: &LoadOptions, store: Option<&Store>, device: ComputeDevice) -> Result<Settings> {
     let folder = options.folder.display();
+    options.quantize.map_or(Ok(()), |bits| bits.check(Error::Parameter))?;
     let Some(store) = store else {
         if options.expert_memory != ExpertMemory::All {
             let what = "its experts are not arranged for streaming; `mobile convert --streamed` does that";

@@ -10,6 +10,7 @@
 //! | `model` | the decoder they share |
 //! | `experts` | where expert weights live |
 //! | `policy`, `auto` | who is important, and whether asking pays |
+//! | `kv` | keys and values of sequences, side by side |
 //! | `decode` | requests, batches, fallback, prefix reuse |
 //! | `pressure` | how short memory is |
 //! | `sampling` | logits to tokens |
@@ -50,7 +51,7 @@ pub use error::{Error, Result};
 pub use experts::{Arranged, ExpertMemory, ExpertRead, ExpertReads, Replacement, arrange, is_arranged};
 pub use families::supported_architectures;
 pub use mobile_files::FileError;
-pub use policy::{DEFAULT_GAMMA, Decision, Mobile, Policy};
+pub use policy::{DEFAULT_GAMMA, DEFAULT_SHARE, Decision, Mobile, Policy};
 pub use pressure::{Pressure, PressureWatch};
 pub use sampling::Sampling;
 pub use statistics::{

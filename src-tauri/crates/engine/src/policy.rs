@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 /// γ of the paper.
 pub const DEFAULT_GAMMA: f32 = 0.7;
 
+/// The share of the K experts' mass that [`Policy::Mass`] reaches where nobody says.
+pub const DEFAULT_SHARE: f32 = 0.8;
+
 /// How tokens are decoded. Can change between two tokens of a running request.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]

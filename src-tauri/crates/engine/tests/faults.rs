@@ -235,6 +235,30 @@ fn a_request_whose_read_hangs_can_be_cancelled() {
 }
 
 #[test]
+fn a_request_that_follows_one_cancelled_in_a_slow_read_waits_for_room() {
+    let (_home, folder) = arranged(micro(MICRO).path());
+    let (storage, reads) = Storage::new(LONG);
+    let engine = load(&folder, |options| (options.reads, options.expert_memory) = (reads, ExpertMemory::Share(0.5)))
+        .expect("loaded");
+    let info = engine.info();
+    assert_eq!(info.expert_slots, info.top_k, "what a token wants fills the memory");
+    let asks = |token| plain(&[token], 2, Prefill::All);
+    let expected: Vec<_> = (40..50).map(|token| ids(&run(&engine, asks(token)))).collect();
+    for (token, expected) in (40..50).zip(expected) {
+        storage.set(Fault::Takes(Duration::from_millis(120)), |_| true);
+        let generation = engine.submit(asks(token + 17)).expect("submitted");
+        storage.strikes();
+        generation.remote().cancel();
+        let cancelled = follow(generation, |_| {}).1.expect("not the storage's fault");
+        assert_eq!(cancelled.reason, FinishReason::Cancelled);
+        let (tokens, end) = follow(engine.submit(asks(token)).expect("submitted"), |_| {});
+        assert!(end.is_ok(), "{end:?}");
+        assert_eq!(ids(&tokens), expected);
+        storage.mend();
+    }
+}
+
+#[test]
 fn an_engine_ends_while_its_reads_hang() {
     let (_home, folder) = arranged(micro(MICRO).path());
     for waits in [true, false] {

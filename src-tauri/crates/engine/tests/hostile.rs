@@ -152,7 +152,8 @@ fn templates_that_loop_read_files_or_swell_end_with_an_error() {
     let recursive = "{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}";
     let files = "{% include '/etc/passwd' %}";
     let swelling = format!("{{% for a in range(100000) %}}{}{{% endfor %}}", "x".repeat(100_000));
-    for source in [endless, recursive, files, &swelling] {
+    let nested = "{% set n = namespace(l=messages) %}{% for a in range(40) %}{% set n.l = [n.l, n.l] %}{% endfor %}{{ n.l | tojson(indent=10000000000) }}";
+    for source in [endless, recursive, files, &swelling, nested] {
         let folder = micro("mixtral-k1");
         fs::write(folder.path().join("chat_template.jinja"), source).expect("written");
         let text = Text::open(folder.path()).expect("it parses");

@@ -6,12 +6,12 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::json::Fields;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Bits and group size of affine quantization: one scale and one bias per `group_size` weights of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Bits {
-    /// Bits per weight: 2, 3, 4, 6 or 8.
+    /// Bits per weight: 2, 3, 4, 5, 6 or 8.
     pub bits: i32,
     /// Weights that share a scale: 32, 64 or 128.
     pub group_size: i32,
@@ -22,6 +22,16 @@ impl Bits {
     #[must_use]
     pub fn new(bits: i32) -> Self {
         Self { bits, group_size: 64 }
+    }
+
+    /// # Errors
+    /// What `error` makes of the words, where MLX does not quantize so.
+    pub(crate) fn check(self, error: impl FnOnce(String) -> Error) -> Result<()> {
+        let Self { bits, group_size } = self;
+        if [2, 3, 4, 5, 6, 8].contains(&bits) && [32, 64, 128].contains(&group_size) {
+            return Ok(());
+        }
+        Err(error(format!("quantization to {bits} bits in groups of {group_size} is not supported")))
     }
 }
 
@@ -63,12 +73,9 @@ impl Quantization {
 }
 
 fn bits_of(q: &Fields) -> Result<Bits> {
-    let bits = q.size("bits")? as i32;
-    let group_size = q.size("group_size")? as i32;
-    if ![2, 3, 4, 5, 6, 8].contains(&bits) || ![32, 64, 128].contains(&group_size) {
-        return Err(q.error(format!("quantization to {bits} bits in groups of {group_size} is not supported")));
-    }
-    Ok(Bits { bits, group_size })
+    let bits = Bits { bits: q.size("bits")? as i32, group_size: q.size("group_size")? as i32 };
+    bits.check(|what| q.error(what))?;
+    Ok(bits)
 }
 
 /// No model comes near so many layers; what is kept per layer is made before a tensor is looked for.

@@ -22,7 +22,7 @@ impl Guide {
     }
 
     /// Sets the logits of tokens that may not come next to −∞: `[1, vocab]` to the same. When the grammar cannot say,
-    /// the logits stay as they are, and [`Guide::commit`] says why.
+    /// the logits stay as they are, and [`Guide::failure`] says why.
     pub(crate) fn mask(&self, logits: &Array) -> Result<Array> {
         let vocab = logits.dim(-1);
         match self.mask.get_or_init(|| self.allowed(vocab as usize)) {
@@ -45,11 +45,14 @@ impl Guide {
         if mask.contains(&true) { Ok(mask) } else { Err("no token of the model's vocabulary fits".to_owned()) }
     }
 
+    /// Why the grammar could not say which tokens might come next, if it could not.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.mask.get()?.as_ref().err().cloned().map(Error::Constraint)
+    }
+
     /// Takes in a token that stands and is not an end of sequence. True when the answer is complete.
     pub(crate) fn commit(&mut self, token: u32) -> Result<bool> {
-        if let Some(Err(why)) = self.mask.take() {
-            return Err(Error::Constraint(why));
-        }
+        self.mask.take();
         let matcher = self.matcher.get_mut();
         matcher.consume_token(token).map_err(|e| Error::Constraint(explained(&e.to_string())))?;
         Ok(matcher.is_stopped())

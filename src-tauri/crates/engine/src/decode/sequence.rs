@@ -181,7 +181,7 @@ impl Sequence {
         let ends = heeds_eos && end.eos.contains(&drawn.token);
         let piece = if ends { crate::text::Piece::default() } else { self.text.push(drawn.token) };
         let forced_out = self.request.forced.as_ref().is_some_and(|f| self.generated() >= f.len());
-        let complete = !ends && self.commit(drawn.token);
+        let complete = self.commit(drawn.token, ends);
         if ends || piece.stopped || complete {
             self.finished = Some(FinishReason::Stop);
         } else if forced_out || self.generated() >= self.request.max_tokens || self.tokens.len() > end.context {
@@ -200,10 +200,15 @@ impl Sequence {
         let _ = self.events.send(Event::Token(token));
     }
 
-    /// Tells the constraint of a token that stands. True when nothing may follow.
-    fn commit(&mut self, token: u32) -> bool {
+    /// Tells the constraint of a token that stands, and that ends the answer or not. True when nothing may follow.
+    fn commit(&mut self, token: u32, ends: bool) -> bool {
         let Some(guide) = &mut self.guide else { return false };
-        guide.commit(token).unwrap_or_else(|error| {
+        let committed = match guide.failure() {
+            Some(error) => Err(error),
+            None if ends => Ok(true),
+            None => guide.commit(token),
+        };
+        committed.unwrap_or_else(|error| {
             self.failure = Some(error);
             true
         })

@@ -34,6 +34,7 @@ impl Index {
         let Some(fields) = Fields::open_if_present(&path)? else { return Ok(None) };
         let index: Self = serde_json::from_value(fields.iter().map(|(k, v)| (k.clone(), v.clone())).collect())
             .map_err(|e| fields.error(format!("not an index of experts: {e}")))?;
+        index.quantize.map_or(Ok(()), |bits| bits.check(|what| fields.error(what)))?;
         if index.version != 1 {
             return Err(fields
                 .error(format!("version {} of the layout is not known; arrange the experts again", index.version)));
@@ -73,6 +74,7 @@ pub fn arrange(
     quantize: Option<Bits>,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Arranged> {
+    quantize.map_or(Ok(()), |bits| bits.check(Error::Parameter))?;
     let config = Config::open(&source.join("config.json"))?;
     let spec = Spec::of(&config)?;
     if is_arranged(source) {

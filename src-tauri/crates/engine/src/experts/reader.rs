@@ -151,7 +151,7 @@ struct Shared {
     reads: ExpertReads,
 }
 
-/// The threads and what they are to read. They end when it is dropped, each after the read it is at.
+/// The threads and what they are to read. They end when it is dropped, after the reads that were asked for.
 pub(crate) struct Reader {
     shared: Arc<Shared>,
     /// Until when reads are waited for whose memory is to go.

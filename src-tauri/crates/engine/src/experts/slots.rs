@@ -84,6 +84,11 @@ impl Slots {
         self.contents.len()
     }
 
+    /// How many experts the layer has, here or not.
+    pub(super) fn experts(&self) -> usize {
+        self.uses.len()
+    }
+
     pub(super) fn find(&self, expert: usize) -> Option<usize> {
         self.contents.iter().position(|c| c.expert() == Some(expert))
     }
@@ -131,11 +136,10 @@ impl Slots {
         (0..self.contents.len()).filter(free).min_by(|&a, &b| self.worth(a).total_cmp(&self.worth(b)))
     }
 
-    /// Whether one more read ahead of need could hold the last slot: what is asked for needs one though no such read ever
-    /// ends.
-    pub(super) fn would_be_all_ahead(&self) -> bool {
-        let ahead = self.contents.iter().filter(|c| c.read().is_some_and(|ticket| ticket.is_ahead())).count();
-        ahead + 1 >= self.contents.len()
+    /// Whether one more read would have every slot being read into: one is kept from reads ahead of need, so that what is
+    /// asked for gets in though no read ever ends.
+    pub(super) fn last_is_next(&self) -> bool {
+        self.contents.iter().filter(|content| content.read().is_some()).count() + 1 >= self.contents.len()
     }
 
     /// What leaves first is worth least.

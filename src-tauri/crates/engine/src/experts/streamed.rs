@@ -46,8 +46,6 @@ pub(crate) struct Streaming {
 pub(crate) struct Streamed {
     source: Arc<dyn Source>,
     streaming: Streaming,
-    /// How many the layer has, here or not.
-    experts: usize,
     /// `None` only while it is dropped.
     pool: Option<Pool>,
     /// Slots while memory is not short.
@@ -67,7 +65,7 @@ impl Streamed {
         let budget = pool.slots();
         let slots = Slots::new(budget, experts, streaming.replacement);
         let state = RefCell::new(State { slots, halves: Vec::new() });
-        Self { source, streaming, experts, pool: Some(pool), budget, state }
+        Self { source, streaming, pool: Some(pool), budget, state }
     }
 
     /// Moves to so many slots, with the experts that are worth most. Not while a read is on its way.
@@ -127,6 +125,10 @@ impl Streamed {
                 // Every slot is computed with: the next experts take the place of those that are done.
                 waves.finish()?;
                 coming = self.fetch(&mut state.slots, &mut todo, &[]);
+                // What a cancelled pass has left behind may be on its way into every slot.
+                if coming.is_empty() && self.wait_for_room(&mut state.slots)? {
+                    continue;
+                }
                 if coming.is_empty()
                     && let Some(expert) = todo.pop_front()
                 {
@@ -168,12 +170,12 @@ impl Streamed {
 
     /// The experts chosen, row by row. Notes what a fallback would need, and computes `guess` along.
     fn read_back(&self, routing: &Routing, guess: Option<&Array>, rows: usize, k: usize) -> Result<Vec<usize>> {
-        let readable = |experts| numbers::readable(experts, self.experts);
+        let mut state = self.state.borrow_mut();
+        let readable = |experts| numbers::readable(experts, state.slots.experts());
         let experts = readable(&routing.experts)?;
         let all = routing.all.as_ref().map(readable).transpose()?;
         eval(std::iter::once(&experts).chain(&all).chain(guess))?;
         let chosen = numbers::read(&experts)?;
-        let mut state = self.state.borrow_mut();
         state.halves.clear();
         if let Some(all) = &all {
             let big = all.dim(1) as usize;

@@ -223,7 +223,7 @@ impl Matrix {
 
 #[cfg(test)]
 mod tests {
-    use mlx_rs::ops::{quantize, reshape};
+    use mlx_rs::ops::quantize;
 
     use super::*;
 
@@ -231,7 +231,7 @@ mod tests {
     fn quantized(output: i32, input: i32) -> Matrix {
         let bits = Bits::new(4);
         let waves = |n: i32, step: f32| Array::from_iter((0..n).map(|i| (i as f32 * step).sin()), &[n]);
-        let weight = reshape(waves(output * input, 0.7), &[output, input]).expect("as many values");
+        let weight = waves(output * input, 0.7).reshape(&[output, input]).expect("as many values");
         let (weight, scales, biases) = quantize(weight, bits.group_size, bits.bits).expect("quantized");
         Matrix::Quantized { weight, scales, biases, bits, bias: Some(waves(output, 0.3)) }
     }

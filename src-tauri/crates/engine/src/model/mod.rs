@@ -12,6 +12,7 @@ mod routed;
 mod together;
 
 use mlx_rs::fast::rms_norm;
+use mlx_rs::ops::indexing::take_axis;
 use mlx_rs::{Array, Dtype};
 
 use attention::Attention;
@@ -66,8 +67,8 @@ enum Feedforward {
 /// What becomes of a layer's outputs.
 #[derive(Debug)]
 enum After<'a> {
-    /// This layer follows.
-    Layer(&'a Layer),
+    /// Another layer follows: this one, whose experts may be guessed for these rows (uint32) or all.
+    Layer(Option<(&'a Layer, Option<&'a Array>)>),
     /// The layer is the last, and these rows get logits (uint32), or all. The outputs of no others are of use.
     Logits(Option<&'a Array>),
     /// The layer is the last of a pass that only fills the caches, which attention has done.
@@ -139,10 +140,12 @@ impl Model {
         let last = (!batch.is_single_tokens()).then(|| batch.last_rows());
         let last = last.map(|rows| Array::from_slice(&rows, &[rows.len() as i32]));
         for (n, layer) in self.layers.iter().enumerate() {
-            let after = match (self.layers.get(n + 1), logits) {
-                (Some(next), _) => After::Layer(next),
-                (None, Logits::Last) => After::Logits(last.as_ref()),
-                (None, Logits::None) => After::Nothing,
+            let after = match (&self.layers[n + 1..], logits) {
+                ([], Logits::Last) => After::Logits(last.as_ref()),
+                ([], Logits::None) => After::Nothing,
+                ([next], Logits::Last) => After::Layer(Some((next, last.as_ref()))),
+                ([_], Logits::None) => After::Layer(None),
+                ([next, ..], _) => After::Layer(Some((next, None))),
             };
             x = layer.forward(&x, batch, choice, &turns, &mut told, &after)?;
         }
@@ -171,9 +174,9 @@ impl Model {
         }
     }
 
-    /// The experts of the first layer that has any.
-    pub(crate) fn experts(&self) -> Option<&Experts> {
-        self.layers.iter().find_map(|layer| match &layer.mlp {
+    /// The experts of the layers that have any.
+    pub(crate) fn experts(&self) -> impl Iterator<Item = &Experts> {
+        self.layers.iter().filter_map(|layer| match &layer.mlp {
             Feedforward::Experts(moe) => Some(moe.experts()),
             Feedforward::Dense(_) => None,
         })
@@ -184,10 +187,10 @@ impl Model {
         KvCache::new(self.layers.len())
     }
 
-    /// Whether not all experts are in memory. No pass can be prepared while another runs then: streamed experts read the
+    /// Whether the experts of any layer are not all in memory. No pass can be prepared while another runs then: streamed experts read the
     /// router's choice back in between.
     pub(crate) fn is_streamed(&self) -> bool {
-        matches!(self.experts(), Some(Experts::Streamed(_)))
+        self.experts().any(|experts| matches!(experts, Experts::Streamed(_)))
     }
 
     /// Has streamed experts give memory back or take it back, as far as `pressure` asks for it.
@@ -200,11 +203,7 @@ impl Model {
 
     /// Bytes of the experts in memory.
     pub(crate) fn expert_bytes(&self) -> usize {
-        let of = |layer: &Layer| match &layer.mlp {
-            Feedforward::Experts(moe) => moe.experts().bytes(),
-            Feedforward::Dense(_) => 0,
-        };
-        self.layers.iter().map(of).sum()
+        self.experts().map(Experts::bytes).sum()
     }
 
     /// Bytes of all weights.
@@ -249,7 +248,11 @@ impl Layer {
         let normed = rms_norm(&x, Some(&self.mlp_norm), self.norm_eps)?;
         match &self.mlp {
             Feedforward::Experts(moe) => {
-                let guess = if let After::Layer(next) = after { next.guess(&x, choice)? } else { None };
+                let guess = match after {
+                    After::Layer(Some((next, None))) => next.guess(&x, choice)?,
+                    After::Layer(Some((next, Some(rows)))) => next.guess(&take_axis(&x, rows, 0)?, choice)?,
+                    After::Layer(None) | After::Logits(_) | After::Nothing => None,
+                };
                 moe.forward(&normed, &x, choice, told, guess.as_ref())
             }
             Feedforward::Dense(mlp) => mlp.forward(&normed, &x),

@@ -117,7 +117,8 @@ impl Moe {
     }
 
     /// Keeps the fewest of the K experts whose weights reach `share` of the K experts' mass. The ranks that no row
-    /// keeps are cut, select costs a read-back of one number; a row that keeps fewer gives its surplus ranks weight 0.
+    /// keeps are cut, select costs a read-back of one number; a row that keeps fewer gives its surplus ranks weight 0, and
+    /// names its first expert there, so that no other need be in memory.
     fn keep_mass(&self, experts: &Array, weights: &Array, share: f32, x: &Array) -> Result<Routing> {
         let order = mlx_rs::ops::argsort_axis(weights.negative()?, -1)?;
         let ranked = weights.take_along_axis(&order, -1)?;
@@ -131,6 +132,7 @@ impl Moe {
             weights = weights.divide(weights.sum_axis(-1, true)?)?;
         }
         let experts = experts.take_along_axis(&order, -1)?;
+        let experts = select(&kept, &experts, experts.index((.., 0..1)))?;
         Ok(Routing {
             experts: experts.index((.., 0..most)),
             weights: weights.index((.., 0..most)).as_dtype(x.dtype())?,

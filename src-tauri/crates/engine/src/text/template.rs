@@ -122,21 +122,24 @@ fn environment() -> Environment<'static> {
     environment
 }
 
+/// The widest indentation of JSON; a template can ask for any.
+const WIDEST: usize = 64;
+
 /// JSON as Python's `json.dumps(ensure_ascii=False)` writes it: unlike Jinja's own filter, nothing is escaped for HTML.
 fn tojson(_: &State<'_, '_>, value: Value, options: Kwargs) -> Result<String, minijinja::Error> {
     let indent: Option<usize> = options.get("indent")?;
     options.assert_all_used()?;
     let bad = |e: serde_json::Error| minijinja::Error::new(ErrorKind::BadSerialization, e.to_string());
-    let mut out = Vec::new();
+    let mut out = Bounded::default();
     match indent {
         Some(width) => {
-            let spaces = vec![b' '; width];
-            let formatter = serde_json::ser::PrettyFormatter::with_indent(&spaces);
+            let spaces = [b' '; WIDEST];
+            let formatter = serde_json::ser::PrettyFormatter::with_indent(&spaces[..width.min(WIDEST)]);
             value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, formatter)).map_err(bad)?;
         }
         None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Spaced)).map_err(bad)?,
     }
-    String::from_utf8(out).map_err(|e| minijinja::Error::new(ErrorKind::BadSerialization, e.to_string()))
+    String::from_utf8(out.text).map_err(|e| minijinja::Error::new(ErrorKind::BadSerialization, e.to_string()))
 }
 
 /// `{"a": 1, "b": [1, 2]}`: one line, with a space after commas and colons.

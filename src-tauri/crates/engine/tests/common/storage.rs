@@ -1,5 +1,7 @@
 //! A storage of streamed experts that goes wrong when told to.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use std::io;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -12,6 +14,8 @@ pub(crate) enum Fault {
     Fails,
     /// Until the storage is mended.
     Hangs,
+    /// It works, and takes so long.
+    Takes(Duration),
 }
 
 type Which = Box<dyn Fn(ExpertRead<'_>) -> bool + Send>;
@@ -73,10 +77,16 @@ impl Storage {
         let Some((fault, _)) = state.fault.as_ref().filter(|(_, which)| which(read)) else { return Ok(()) };
         let (fault, before) = (*fault, state.times_mended);
         state.struck += 1;
-        if fault == Fault::Fails {
-            return Err(io::Error::other("bad sector"));
+        match fault {
+            Fault::Fails => return Err(io::Error::other("bad sector")),
+            Fault::Hangs => {
+                drop(self.changed.wait_while(state, |state| state.times_mended == before).expect("not poisoned"));
+            }
+            Fault::Takes(time) => {
+                drop(state);
+                std::thread::sleep(time);
+            }
         }
-        drop(self.changed.wait_while(state, |state| state.times_mended == before).expect("not poisoned"));
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::super::reader::{Failure, Urgency, Waited};
+use super::super::reader::{Failure, Ticket, Urgency, Waited};
 use super::super::slots::{Content, Slots, Why};
 use super::{Pool, Streamed};
 use crate::error::{Error, Result};
@@ -106,7 +106,7 @@ impl Streamed {
         let mut meter = self.streaming.meter.borrow_mut();
         let (victim, urgency) = match ahead {
             None => (slots.victim(kept).or_else(|| self.take_back(slots, kept, &mut meter))?, Urgency::Demand),
-            Some(_) if slots.would_be_all_ahead() => return None,
+            Some(_) if slots.last_is_next() => return None,
             Some(_) => (slots.victim(kept)?, Urgency::Ahead),
         };
         if let Content::Here { untouched: Some(why), .. } = slots.content(victim) {
@@ -150,6 +150,34 @@ impl Streamed {
         })
     }
 
+    /// Waits for a read that nobody in this pass asked for, so that another can take its slot. False where there is none
+    /// that ends.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] where nobody wants the pass any more.
+    pub(super) fn wait_for_room(&self, slots: &mut Slots) -> Result<bool> {
+        for slot in 0..slots.len() {
+            let Content::Coming { ticket, .. } = slots.content(slot).clone() else { continue };
+            match self.wait(&ticket) {
+                Waited::Ended(_) => {
+                    self.settle(slots, slot, &mut self.streaming.meter.borrow_mut());
+                    return Ok(true);
+                }
+                Waited::Withdrawn(_) => {
+                    slots.set(slot, Content::Nothing);
+                    return Ok(true);
+                }
+                Waited::GivenUp(_) => slots.set(slot, Content::Lost(ticket)),
+                Waited::Gone => return Err(Error::Closed),
+            }
+        }
+        Ok(false)
+    }
+
+    fn wait(&self, ticket: &Arc<Ticket>) -> Waited {
+        self.streaming.reader.wait(ticket, || self.streaming.rows.borrow().all_gone())
+    }
+
     /// Takes back every read that has not begun: nobody waits for it any more.
     pub(super) fn withdraw_all(&self, slots: &mut Slots) {
         for slot in 0..slots.len() {
@@ -191,8 +219,7 @@ impl Streamed {
         let failed = |failure, ahead| Err(Absent::Failed { failure, ahead });
         let Some(slot) = slots.find(expert) else { return failed(Failure("its slot was lost".to_owned()), false) };
         let Content::Coming { ticket, .. } = slots.content(slot).clone() else { return Ok(()) };
-        let gone = || self.streaming.rows.borrow().all_gone();
-        let (content, ended) = match self.streaming.reader.wait(&ticket, gone) {
+        let (content, ended) = match self.wait(&ticket) {
             Waited::Ended(Ok(())) => {
                 self.streaming.meter.borrow_mut().bytes_read += self.expert_bytes();
                 (Content::Here { expert, untouched: None }, Ok(()))
