@@ -12,7 +12,7 @@ use crate::contract::{KeyEntry, LanSettings, NetworkClient, NetworkStatus, Netwo
 use crate::error::{CommandError, Result};
 use crate::nodes::Neighbours;
 use crate::state::Shell;
-use crate::storage::{self, Stored};
+use crate::storage;
 use crate::{actions, events, tray};
 
 /// The port of an endpoint that ends is free within this many attempts.
@@ -33,31 +33,19 @@ pub(crate) struct Network {
 impl Network {
     pub(crate) fn new(data: &Path) -> Self {
         let path = data.join("keys.json");
-        let stored = match storage::read::<Vec<StoredKey>>(&path) {
-            Ok(Stored::Found(keys)) => keys,
-            Ok(Stored::Absent | Stored::SetAside(_)) => Vec::new(),
-            Err(error) => {
-                tracing::error!("no keys: {error}");
-                Vec::new()
-            }
-        };
-        Self { path, keys: Keys::new(stored), running: Mutex::default(), neighbours: Neighbours::default() }
-    }
-
-    /// `mobile keys` may have changed them meanwhile.
-    fn refresh(&self) {
-        if let Ok(Stored::Found(stored)) = storage::read::<Vec<StoredKey>>(&self.path) {
-            self.keys.replace(stored);
-        }
+        let keys = storage::read::<Vec<StoredKey>>(&path).and_then(|_| Keys::kept(&path, Vec::new()));
+        let keys = keys.unwrap_or_else(|error| {
+            tracing::error!("no keys: {error}");
+            Keys::default()
+        });
+        Self { path, keys, running: Mutex::default(), neighbours: Neighbours::default() }
     }
 
     pub(crate) fn keys(&self) -> Vec<KeyEntry> {
-        self.refresh();
         self.keys.stored().iter().map(|key| self.entry(key)).collect()
     }
 
     pub(crate) fn create_key(&self, name: &str) -> Result<NewKey> {
-        self.refresh();
         let secret = self.keys.create(name.trim())?;
         let stored = self.keys.stored();
         self.store(&stored)?;
@@ -67,7 +55,6 @@ impl Network {
     }
 
     pub(crate) fn revoke_key(&self, id: &str) -> Result<()> {
-        self.refresh();
         self.keys.revoke(id);
         self.store(&self.keys.stored())
     }

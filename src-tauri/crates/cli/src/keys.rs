@@ -1,9 +1,7 @@
 //! `mobile keys`: the keys that clients from the network show, kept as hashes where the app keeps them, and followed by a
 //! running `mobile serve`.
 
-use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
 
 use mobile_host::{Readers, write_json};
 use mobile_service::{Keys, StoredKey};
@@ -13,11 +11,8 @@ use crate::error::Failure;
 use crate::generate::write_now;
 use crate::model::home;
 
-/// How soon a running endpoint takes notice of a change.
-const PERIOD: Duration = Duration::from_secs(1);
-
 pub(crate) fn run(command: &KeysCommand) -> Result<(), Failure> {
-    let keys = Keys::new(stored()?);
+    let keys = kept(Vec::new())?;
     match command {
         KeysCommand::Create { name } => {
             let secret = keys.create(name).map_err(|e| Failure::Input(e.to_string()))?;
@@ -41,40 +36,9 @@ pub(crate) fn run(command: &KeysCommand) -> Result<(), Failure> {
     }
 }
 
-/// The keys that are kept.
-pub(crate) fn stored() -> Result<Vec<StoredKey>, Failure> {
-    let path = path()?;
-    let refused = |what: String| Failure::Other(format!("{}: {what}", path.display()));
-    match std::fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| refused(format!("not a file of keys: {e}"))),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        Err(e) => Err(refused(e.to_string())),
-    }
-}
-
-/// Keeps `keys` to what is kept and `given`, for ever.
-pub(crate) async fn follow(keys: Keys, given: Vec<StoredKey>) {
-    let mut seen = Some(SystemTime::UNIX_EPOCH);
-    loop {
-        let now = changed();
-        if now == seen {
-            tokio::time::sleep(PERIOD).await;
-            continue;
-        }
-        match stored() {
-            Ok(stored) => keys.replace(stored.into_iter().chain(given.iter().cloned()).collect()),
-            // What cannot be read lets nobody in that was not let in before.
-            Err(error) => {
-                tracing::error!("the file of keys cannot be read; the keys stay as they are");
-                tracing::debug!(%error);
-            }
-        }
-        seen = now;
-    }
-}
-
-fn changed() -> Option<SystemTime> {
-    std::fs::metadata(path().ok()?).and_then(|m| m.modified()).ok()
+/// The keys that are kept, whoever changes them, and `given` besides.
+pub(crate) fn kept(given: Vec<StoredKey>) -> Result<Keys, Failure> {
+    Keys::kept(&path()?, given).map_err(|e| Failure::Other(e.to_string()))
 }
 
 fn write(keys: &[StoredKey]) -> Result<(), Failure> {

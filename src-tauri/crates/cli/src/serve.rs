@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use mobile_engine::{ComputeDevice, LoadOptions, mlx_version};
 use mobile_models::{Library, Machine, Mlx};
-use mobile_service::{ModelSlot, ModelState, Reachable, Service, ServiceConfig};
+use mobile_service::{Keys, ModelSlot, ModelState, Reachable, Service, ServiceConfig};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{LogFormat, ServeArgs};
@@ -24,8 +24,6 @@ pub(crate) fn run() -> Result<(), Failure> {
         ..model::options(&args.model)?
     };
     let config = config(args)?;
-    let (keys, given) = (config.keys.clone(), config.keys.stored());
-    keys.replace(keys::stored()?.into_iter().chain(given.iter().cloned()).collect());
     let slot = ModelSlot::new();
     let runtime = tokio::runtime::Runtime::new().map_err(|e| Failure::Other(format!("cannot start: {e}")))?;
     runtime.block_on(async {
@@ -33,7 +31,6 @@ pub(crate) fn run() -> Result<(), Failure> {
         for Reachable { interface, url } in handle.reachable() {
             eprintln!("{url}{}", interface.map_or_else(String::new, |name| format!(" ({name})")));
         }
-        tokio::spawn(keys::follow(keys, given));
         let loading = slot.clone();
         let loaded = tokio::task::spawn_blocking(move || loading.load(options)).await;
         let ended = match loaded {
@@ -68,26 +65,27 @@ fn config(args: &ServeArgs) -> Result<ServiceConfig, Failure> {
     let device = ComputeDevice::detect().map_err(|e| Failure::Other(e.to_string()))?;
     let mlx = Mlx { version: mlx_version(), device: device.name().to_owned() };
     let machine = Machine::assess(Library::open(home()?).cache(), Some(mlx));
-    let config = ServiceConfig {
+    let given = Keys::default();
+    for (n, key) in args.keys.iter().enumerate() {
+        given.add(&format!("--key {}", n + 1), key).map_err(|e| Failure::Input(e.to_string()))?;
+    }
+    Ok(ServiceConfig {
         address: address(args),
         require_key: !args.no_key,
+        keys: keys::kept(given.stored())?,
         hosts: args.allow_host.clone(),
         origins: args.allow_origin.clone(),
         announce: args.announce.or(args.no_announce.then_some(false)),
         hardware: serde_json::to_value(machine).map_err(|e| Failure::Other(e.to_string()))?,
         ..ServiceConfig::default()
-    };
-    for (n, key) in args.keys.iter().enumerate() {
-        config.keys.add(&format!("--key {}", n + 1), key).map_err(|e| Failure::Input(e.to_string()))?;
-    }
-    Ok(config)
+    })
 }
 
 /// Whether the endpoint could start: there is a model, and the network finds no open door.
 pub(crate) fn check(args: &ServeArgs) -> Result<(), Failure> {
     model::folder(&args.model)?;
     let lan = !address(args).ip().is_loopback();
-    if lan && !args.no_key && args.keys.is_empty() && keys::stored()?.is_empty() {
+    if lan && !args.no_key && args.keys.is_empty() && keys::kept(Vec::new())?.stored().is_empty() {
         return Err(Failure::Input(
             "the network would reach the endpoint: make a key with `mobile keys create NAME`, give one with --key \
              SECRET (or MOBILE_KEY), or let everybody in with --no-key"

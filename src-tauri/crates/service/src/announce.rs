@@ -34,13 +34,20 @@ struct News {
 
 /// Announces the service until it closes, and again whenever its model or its load has changed.
 pub(crate) async fn announce(app: &App, address: SocketAddr) {
-    if let Err(error) = try_announce(app, address).await {
+    let announced = match ServiceDaemon::new() {
+        Ok(daemon) => {
+            let announced = try_announce(&daemon, app, address).await;
+            // Whatever went wrong: nobody is to go on announcing a service that has gone.
+            announced.and(withdraw(&daemon, app, address).await)
+        }
+        Err(error) => Err(error),
+    };
+    if let Err(error) = announced {
         tracing::warn!(%error, "cannot announce the service");
     }
 }
 
-async fn try_announce(app: &App, address: SocketAddr) -> Result<(), mdns_sd::Error> {
-    let daemon = ServiceDaemon::new()?;
+async fn try_announce(daemon: &ServiceDaemon, app: &App, address: SocketAddr) -> Result<(), mdns_sd::Error> {
     if address.is_ipv4() {
         daemon.disable_interface(IfKind::IPv6)?;
     }
@@ -57,13 +64,17 @@ async fn try_announce(app: &App, address: SocketAddr) -> Result<(), mdns_sd::Err
             times += 1;
         }
         tokio::select! {
-            () = app.phases.closing.cancelled() => break,
+            () = app.phases.closing.cancelled() => return Ok(()),
             () = sleep(EVERY) => {}
         }
     }
+}
+
+async fn withdraw(daemon: &ServiceDaemon, app: &App, address: SocketAddr) -> Result<(), mdns_sd::Error> {
     let name = format!("{}.{SERVICE}", instance(&app.names[1], address.port()));
-    let withdrawn = daemon.unregister(&name)?;
-    let _ = timeout(FAREWELL, withdrawn.recv_async()).await;
+    if let Ok(withdrawn) = daemon.unregister(&name) {
+        let _ = timeout(FAREWELL, withdrawn.recv_async()).await;
+    }
     daemon.shutdown().map(drop)
 }
 

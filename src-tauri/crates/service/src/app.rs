@@ -33,7 +33,7 @@ pub(crate) struct App {
     /// The machine's own names; the second is the short one.
     pub(crate) names: Vec<String>,
     /// Keeps tokenizing from taking every core.
-    tokenizing: Semaphore,
+    tokenizing: Arc<Semaphore>,
     compiling: Arc<Semaphore>,
 }
 
@@ -64,7 +64,7 @@ impl App {
             started: Instant::now(),
             device: ComputeDevice::detect().ok(),
             names,
-            tokenizing: Semaphore::new(cores),
+            tokenizing: Arc::new(Semaphore::new(cores)),
             compiling: Arc::new(Semaphore::new(COMPILED_AT_ONCE)),
         }
     }
@@ -94,10 +94,14 @@ impl App {
         engine: &Engine,
         work: impl FnOnce(&Engine) -> Result<Vec<u32>, mobile_engine::Error> + Send + 'static,
     ) -> Result<Vec<u32>, ApiError> {
-        let _permit = self.tokenizing.acquire().await.map_err(|_| ApiError::internal())?;
+        let permit = Arc::clone(&self.tokenizing).acquire_owned().await.map_err(|_| ApiError::internal())?;
         let engine = engine.clone();
-        let ids = tokio::task::spawn_blocking(move || work(&engine)).await.map_err(|_| ApiError::internal())?;
-        Ok(ids?)
+        let ids = tokio::task::spawn_blocking(move || {
+            // Where the client is no longer waiting, the work still counts until it ends.
+            let _permit = permit;
+            work(&engine)
+        });
+        Ok(ids.await.map_err(|_| ApiError::internal())??)
     }
 
     /// Compiles what an answer must be.

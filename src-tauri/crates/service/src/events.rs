@@ -55,8 +55,9 @@ pub(crate) async fn respond<W: Writer>(
     writer: W,
 ) -> Result<Response, ApiError> {
     let answers = answer::submit(app, &engine, requests)?;
-    // A model that is taken out meanwhile is not to stay for the answer's sake.
-    drop(engine);
+    // A model that is taken out meanwhile is not to stay for the answer's sake. The last handle waits for the engine's end,
+    // which is nothing for a thread that others' requests need.
+    drop(tokio::task::spawn_blocking(move || drop(engine)));
     if stream {
         return Ok(streamed(answers, writer));
     }

@@ -1,7 +1,11 @@
 //! Bearer keys: named, several, kept as hashes only.
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::SystemTime;
+use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -44,13 +48,48 @@ pub struct Keys {
     stored: Arc<RwLock<Vec<StoredKey>>>,
     /// When a key was last shown, by name; from the start of the program on.
     used: Arc<Mutex<HashMap<String, u64>>>,
+    file: Option<Arc<KeyFile>>,
+}
+
+/// Where keys are kept that another program may change meanwhile.
+#[derive(Debug)]
+struct KeyFile {
+    path: PathBuf,
+    /// Keys that count whatever the file holds.
+    given: Vec<StoredKey>,
+    /// What [`version`] said when it was last read.
+    seen: Mutex<Option<(SystemTime, u64)>>,
 }
 
 impl Keys {
-    /// Keys as they were stored.
-    #[must_use]
-    pub fn new(stored: Vec<StoredKey>) -> Self {
-        Self { stored: Arc::new(RwLock::new(stored)), used: Arc::default() }
+    /// The keys of the JSON file at `path`, whatever it comes to hold, and `given` besides. A file that is absent holds none;
+    /// one that becomes unreadable changes nothing. Whoever changes the keys writes what [`Keys::stored`] gives.
+    ///
+    /// # Errors
+    /// The file is there and is not a list of keys, or cannot be read.
+    pub fn kept(path: &Path, given: Vec<StoredKey>) -> io::Result<Self> {
+        let seen = Mutex::new(version(path));
+        let stored = RwLock::new([read(path)?, given.clone()].concat());
+        let file = Some(Arc::new(KeyFile { path: path.to_owned(), given, seen }));
+        Ok(Self { stored: Arc::new(stored), used: Arc::default(), file })
+    }
+
+    /// Takes in what the file has come to hold.
+    fn refresh(&self) {
+        let Some(file) = &self.file else { return };
+        let mut seen = file.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = version(&file.path);
+        if *seen == now {
+            return;
+        }
+        *seen = now;
+        match read(&file.path) {
+            Ok(stored) => {
+                *self.stored.write().unwrap_or_else(PoisonError::into_inner) = [stored, file.given.clone()].concat();
+            }
+            // Its path is nobody's business who reads the log.
+            Err(error) => tracing::error!("the keys stay as they are, the file is {}", error.kind()),
+        }
     }
 
     /// Makes a key and gives its secret, which is not kept and cannot be shown again.
@@ -73,6 +112,7 @@ impl Keys {
         if secret.chars().count() < SHORTEST_SECRET {
             return Err(KeyError::TooShort);
         }
+        self.refresh();
         let mut keys = self.stored.write().unwrap_or_else(PoisonError::into_inner);
         if keys.iter().any(|k| k.name == name) {
             return Err(KeyError::NameTaken(name.to_owned()));
@@ -81,13 +121,9 @@ impl Keys {
         Ok(())
     }
 
-    /// Takes these for all that there were.
-    pub fn replace(&self, stored: Vec<StoredKey>) {
-        *self.stored.write().unwrap_or_else(PoisonError::into_inner) = stored;
-    }
-
     /// Makes a key useless from the next request on. False when there is none of that name.
     pub fn revoke(&self, name: &str) -> bool {
+        self.refresh();
         let mut keys = self.stored.write().unwrap_or_else(PoisonError::into_inner);
         let before = keys.len();
         keys.retain(|k| k.name != name);
@@ -98,6 +134,7 @@ impl Keys {
     /// What to store.
     #[must_use]
     pub fn stored(&self) -> Vec<StoredKey> {
+        self.refresh();
         self.stored.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -109,6 +146,7 @@ impl Keys {
 
     /// The name of the key that a secret is, and remembers that it was shown. Takes its time as [`Keys::accept`] does.
     pub(crate) fn recognise(&self, secret: &str) -> Option<String> {
+        self.refresh();
         let shown = digest(secret);
         let keys = self.stored.read().unwrap_or_else(PoisonError::into_inner);
         // The place of the key that fits, counted from one.
@@ -125,6 +163,22 @@ impl Keys {
     #[must_use]
     pub fn last_used(&self, name: &str) -> Option<u64> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied()
+    }
+}
+
+/// Tells one version of a file from the next; `None` for one that is absent.
+fn version(path: &Path) -> Option<(SystemTime, u64)> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.ino()))
+}
+
+fn read(path: &Path) -> io::Result<Vec<StoredKey>> {
+    let named = |kind, what: String| io::Error::new(kind, format!("{}: {what}", path.display()));
+    match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map_err(|e| named(io::ErrorKind::InvalidData, format!("not a file of keys: {e}"))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(named(e.kind(), e.to_string())),
     }
 }
 
@@ -165,7 +219,40 @@ mod tests {
         let secret = keys.create("gateway").expect("made");
         let json = serde_json::to_string(&keys.stored()).expect("JSON");
         assert!(!json.contains(&secret));
-        assert!(Keys::new(serde_json::from_str(&json).expect("keys")).accept(&secret));
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("keys.json");
+        fs::write(&path, json).expect("written");
+        assert!(Keys::kept(&path, Vec::new()).expect("keys").accept(&secret));
+    }
+
+    #[test]
+    fn what_becomes_of_the_file_counts_from_the_next_request_on() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("keys.json");
+        let given = Keys::default();
+        let flag = given.create("a flag").expect("made");
+        let keys = Keys::kept(&path, given.stored()).expect("no file, no keys");
+        let elsewhere = Keys::default();
+        let first = elsewhere.create("first").expect("made");
+        let keep = |keys: &Keys| {
+            let next = folder.path().join("next");
+            fs::write(&next, serde_json::to_string(&keys.stored()).expect("JSON")).expect("written");
+            fs::rename(&next, &path).expect("renamed");
+        };
+        assert!(!keys.accept(&first) && keys.accept(&flag));
+        keep(&elsewhere);
+        assert!(keys.accept(&first) && keys.accept(&flag));
+        elsewhere.revoke("first");
+        keep(&elsewhere);
+        assert!(!keys.accept(&first) && keys.accept(&flag));
+        let second = elsewhere.create("second").expect("made");
+        keep(&elsewhere);
+        assert!(keys.accept(&second));
+        fs::write(&path, "{").expect("written");
+        assert!(keys.accept(&second) && !keys.accept(&first), "what cannot be read changes nothing");
+        assert!(Keys::kept(&path, Vec::new()).is_err_and(|e| e.to_string().contains("not a file of keys")));
+        fs::remove_file(&path).expect("removed");
+        assert!(!keys.accept(&second) && keys.accept(&flag));
     }
 
     #[test]

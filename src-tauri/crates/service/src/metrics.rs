@@ -36,6 +36,8 @@ impl Metrics {
             histogram!("mobile_first_token_seconds").record(statistics.prefill_seconds);
             histogram!("mobile_generation_seconds").record(statistics.elapsed_seconds);
         });
+        // Until then every value is kept, also where nobody ever asks for them.
+        self.0.handle().run_upkeep();
     }
 
     /// All of it; `engine` is the loaded model's name and status.

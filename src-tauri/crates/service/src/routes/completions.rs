@@ -113,7 +113,7 @@ impl Choices for Texts {
 /// Continue a text
 ///
 /// As OpenAI's route of the same name: with `stream: true` as server-sent events. Fields that this service does not
-/// have are refused by name. `user` and `metadata` change nothing.
+/// have are refused by name. `user`, `metadata`, `safety_identifier` and `prompt_cache_key` change nothing.
 #[utoipa::path(
     post,
     path = "/v1/completions",

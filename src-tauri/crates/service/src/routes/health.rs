@@ -52,7 +52,7 @@ struct Details {
     uptime_seconds: f64,
     /// Of this service.
     version: &'static str,
-    /// Counters of the requests that the loaded model has finished.
+    /// Counters of the loaded model's requests, those that are running included.
     #[schema(value_type = Object)]
     totals: Counters,
 }
