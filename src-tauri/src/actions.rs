@@ -1,5 +1,6 @@
 //! What can be done from a window and from the tray alike.
 
+use std::path::Path;
 use std::time::Duration;
 
 use mobile_service::ModelState;
@@ -21,10 +22,43 @@ const GRACE: Duration = Duration::from_secs(2);
 /// The time the window has to save an answer that was cut short.
 const SAVING: Duration = Duration::from_millis(300);
 
+/// The file that remembers the model in use.
+const REMEMBERED: &str = "model.json";
+
 /// The model to load when the app starts.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Remembered {
     model: Option<String>,
+    /// Whether its loading has begun and not ended. Found at a start, it is what ended the app before: a model that is
+    /// too large for the memory would do so at every start.
+    #[serde(default)]
+    loading: bool,
+}
+
+impl Remembered {
+    /// The model of the last time; the embedded one the first time.
+    fn read(data: &Path) -> Self {
+        match storage::read(&data.join(REMEMBERED)) {
+            Ok(Stored::Found(remembered)) => return remembered,
+            Ok(Stored::Absent | Stored::SetAside(_)) => {}
+            Err(error) => tracing::error!("the last model: {error}"),
+        }
+        Self { model: Some(EMBEDDED.to_owned()), loading: false }
+    }
+
+    fn write(&self, data: &Path) {
+        if let Err(error) = storage::write(&data.join(REMEMBERED), self) {
+            tracing::error!("the model in use is not remembered: {error}");
+        }
+    }
+
+    /// Notes that what was being loaded no longer is.
+    fn end_loading(data: &Path) {
+        let remembered = Self::read(data);
+        if remembered.loading {
+            Self { loading: false, ..remembered }.write(data);
+        }
+    }
 }
 
 /// Loads a model in the background in place of the present one.
@@ -32,7 +66,7 @@ pub(crate) fn load_model(app: &AppHandle, id: &str) -> Result<()> {
     let shell = app.state::<Shell>();
     let folder = shell.models.folder(id)?;
     shell.calibrations.stop();
-    remember(app, Some(id));
+    Remembered { model: Some(id.to_owned()), loading: true }.write(&shell.home.data);
     let (app, id) = (app.clone(), id.to_owned());
     tauri::async_runtime::spawn_blocking(move || {
         let shell = app.state::<Shell>();
@@ -40,38 +74,31 @@ pub(crate) fn load_model(app: &AppHandle, id: &str) -> Result<()> {
         if let Err(error) = prepared {
             tracing::error!("a model cannot be loaded: {error}");
         }
+        // Where another load has begun meanwhile, the mark is that one's.
+        if !matches!(shell.slot.state(), ModelState::Loading { .. }) {
+            Remembered::end_loading(&shell.home.data);
+        }
     });
     Ok(())
 }
 
 pub(crate) fn unload_model(app: &AppHandle) {
-    remember(app, None);
     let shell = app.state::<Shell>();
+    Remembered { model: None, loading: false }.write(&shell.home.data);
     shell.calibrations.stop();
     shell.slot.clear();
 }
 
-/// Loads the model of the last time; the embedded one the first time.
+/// Loads the model of the last time, unless the app ended over it.
 pub(crate) fn load_remembered(app: &AppHandle) {
-    let model = match storage::read(&app.state::<Shell>().home.data.join("model.json")) {
-        Ok(Stored::Found(Remembered { model })) => model,
-        Ok(Stored::Absent | Stored::SetAside(_)) => Some(EMBEDDED.to_owned()),
-        Err(error) => {
-            tracing::error!("the last model: {error}");
-            Some(EMBEDDED.to_owned())
-        }
-    };
-    if let Some(id) = model
-        && let Err(error) = load_model(app, &id)
-    {
-        app.state::<Shell>().slot.set_failed(id, error.message);
-    }
-}
-
-fn remember(app: &AppHandle, model: Option<&str>) {
-    let path = app.state::<Shell>().home.data.join("model.json");
-    if let Err(error) = storage::write(&path, &Remembered { model: model.map(str::to_owned) }) {
-        tracing::error!("the model in use is not remembered: {error}");
+    let shell = app.state::<Shell>();
+    let Remembered { model: Some(id), loading } = Remembered::read(&shell.home.data) else { return };
+    if loading {
+        let why = format!("MoBiLE ended while {id} was being loaded; it is not loaded again by itself");
+        notify(app, "No model is loaded", &format!("{why}."));
+        shell.slot.set_failed(id, why);
+    } else if let Err(error) = load_model(app, &id) {
+        shell.slot.set_failed(id, error.message);
     }
 }
 
@@ -184,6 +211,8 @@ pub(crate) fn quit(app: AppHandle) {
             }
             tokio::time::sleep(SAVING).await;
         }
+        // Loading that ends because the owner quits is no reason not to begin it again.
+        Remembered::end_loading(&app.state::<Shell>().home.data);
         app.exit(0);
     });
 }
@@ -192,5 +221,25 @@ pub(crate) fn quit(app: AppHandle) {
 pub(crate) fn notify(app: &AppHandle, title: &str, body: &str) {
     if let Err(error) = app.notification().builder().title(title).body(body).show() {
         tracing::warn!("{title}: {body} (not shown: {error})");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_that_did_not_end_is_known_at_the_next_start() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path();
+        let is = |model: &str, loading| Remembered { model: Some(model.to_owned()), loading };
+        assert_eq!(Remembered::read(data), is(EMBEDDED, false));
+        is("a/large", true).write(data);
+        assert_eq!(Remembered::read(data), is("a/large", true));
+        Remembered::end_loading(data);
+        assert_eq!(Remembered::read(data), is("a/large", false));
+        // As older versions wrote it.
+        std::fs::write(data.join(REMEMBERED), r#"{"model":"a/small"}"#).expect("written");
+        assert_eq!(Remembered::read(data), is("a/small", false));
     }
 }

@@ -64,8 +64,7 @@ impl Calibrations {
     fn measure(&self, engine: &Engine, survey: &Survey, told: &mut Told) -> Result<CalibrationEvent> {
         let mut found = Found::default();
         survey.run(engine, TEXT, told, &mut found).map_err(|e| CommandError::new("engine", e))?;
-        let keeps = found.complete || self.stored(engine, survey.renormalize).is_none_or(|kept| !kept.complete);
-        match found.calibration(engine.info(), survey).filter(|_| keeps) {
+        match found.calibration(engine.info(), survey).filter(|found| calibration::keeps(&self.home, found)) {
             Some(calibration) => {
                 calibration::store(&self.home, &calibration).map_err(CommandError::disk)?;
                 Ok(CalibrationEvent::Finished { calibration: calibration.into() })

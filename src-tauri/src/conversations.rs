@@ -19,10 +19,12 @@ const AROUND: usize = 40;
 pub(crate) struct Store {
     folder: PathBuf,
     /// Titles and times, read once; `None` before anyone asked.
-    heads: Mutex<Option<HashMap<String, Head>>>,
+    heads: Mutex<Heads>,
     /// Where files that could not be understood were put, until somebody is told.
     damaged: Mutex<Vec<PathBuf>>,
 }
+
+type Heads = Option<HashMap<String, Head>>;
 
 /// What the list shows of a conversation.
 #[derive(Debug, Clone, Deserialize)]
@@ -79,12 +81,27 @@ impl Store {
     }
 
     pub(crate) fn get(&self, id: &str) -> Result<Conversation> {
+        self.read(id, &mut self.heads())
+    }
+
+    pub(crate) fn save(&self, conversation: &Conversation) -> Result<()> {
+        self.write(conversation, &mut self.heads())
+    }
+
+    pub(crate) fn rename(&self, id: &str, title: &str) -> Result<()> {
+        // Held over both, so that what is saved in between is not overwritten.
         let mut heads = self.heads();
+        let mut conversation = self.read(id, &mut heads)?;
+        title.trim().clone_into(&mut conversation.title);
+        self.write(&conversation, &mut heads)
+    }
+
+    fn read(&self, id: &str, heads: &mut Heads) -> Result<Conversation> {
         match storage::read(&self.path(id)?).map_err(CommandError::disk)? {
             Stored::Found(conversation) => Ok(conversation),
             Stored::Absent => Err(CommandError::new("not_found", "this conversation is not there any more")),
             Stored::SetAside(aside) => {
-                self.known(&mut heads)?.remove(id);
+                self.known(heads)?.remove(id);
                 Err(CommandError::new(
                     "corrupt",
                     format!("this conversation's file is damaged; it was kept as {}", aside.display()),
@@ -93,20 +110,13 @@ impl Store {
         }
     }
 
-    pub(crate) fn save(&self, conversation: &Conversation) -> Result<()> {
+    fn write(&self, conversation: &Conversation, heads: &mut Heads) -> Result<()> {
         let path = self.path(&conversation.id)?;
-        let mut heads = self.heads();
         storage::write(&path, conversation).map_err(|e| CommandError::disk(format!("not saved: {e}")))?;
         let Conversation { id, title, updated_at, .. } = conversation;
         let head = Head { id: id.clone(), title: title.clone(), updated_at: *updated_at };
-        self.known(&mut heads)?.insert(id.clone(), head);
+        self.known(heads)?.insert(id.clone(), head);
         Ok(())
-    }
-
-    pub(crate) fn rename(&self, id: &str, title: &str) -> Result<()> {
-        let mut conversation = self.get(id)?;
-        title.trim().clone_into(&mut conversation.title);
-        self.save(&conversation)
     }
 
     pub(crate) fn delete(&self, id: &str) -> Result<()> {
@@ -122,11 +132,11 @@ impl Store {
         Ok(())
     }
 
-    fn heads(&self) -> MutexGuard<'_, Option<HashMap<String, Head>>> {
+    fn heads(&self) -> MutexGuard<'_, Heads> {
         self.heads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn known<'a>(&self, heads: &'a mut Option<HashMap<String, Head>>) -> Result<&'a mut HashMap<String, Head>> {
+    fn known<'a>(&self, heads: &'a mut Heads) -> Result<&'a mut HashMap<String, Head>> {
         if heads.is_none() {
             *heads = Some(self.scan()?);
         }

@@ -133,7 +133,7 @@ fn installed(found: &Entry, fit: impl Fn(&Shape) -> Fit) -> Option<ModelEntry> {
     let Status::Ready { checkpoint } = &found.status else { return None };
     let name = name(&found.id);
     let entry = entry(&found.id, name, &checkpoint.shape, found.bytes, Some(fit(&checkpoint.shape)));
-    Some(ModelEntry { installed: true, ..entry })
+    Some(ModelEntry { installed: true, in_place: found.origin == Origin::InPlace, ..entry })
 }
 
 /// The catalogue's name for a model, else the last part of its id.
@@ -167,6 +167,7 @@ fn entry(id: &str, name: &str, shape: &Shape, bytes: u64, fit: Option<Fit>) -> M
         context_tokens: shape.context,
         installed: false,
         embedded: false,
+        in_place: false,
         fit,
         pull: None,
     }

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use serde::Deserialize;
+
 use crate::contract::Settings;
 use crate::error::{CommandError, Result};
 use crate::storage::{self, Stored};
@@ -23,7 +25,7 @@ impl Store {
     pub(crate) fn open(data: &Path, folder: PathBuf) -> (Self, Option<PathBuf>) {
         let path = data.join(FILE);
         let (mut settings, aside) = match storage::read(&path) {
-            Ok(Stored::Found(settings)) => (settings, None),
+            Ok(Stored::Found(Checked(settings))) => (settings, None),
             Ok(Stored::Absent) => (Settings::default(), None),
             Ok(Stored::SetAside(aside)) => (Settings::default(), Some(aside)),
             Err(error) => {
@@ -31,8 +33,8 @@ impl Store {
                 (Settings::default(), None)
             }
         };
-        if settings.folder.as_os_str().is_empty() || check(&settings).is_err() {
-            settings = Settings { folder: folder.clone(), ..checked(settings) };
+        if settings.folder.as_os_str().is_empty() {
+            settings.folder.clone_from(&folder);
         }
         (Self { path, folder, current: Mutex::new(settings) }, aside)
     }
@@ -56,8 +58,17 @@ impl Store {
     }
 }
 
-fn checked(settings: Settings) -> Settings {
-    if check(&settings).is_ok() { settings } else { Settings::default() }
+/// Settings whose values are in range: a file with others is as useless as one that cannot be read.
+#[derive(Deserialize)]
+#[serde(try_from = "Settings")]
+struct Checked(Settings);
+
+impl TryFrom<Settings> for Checked {
+    type Error = CommandError;
+
+    fn try_from(settings: Settings) -> Result<Self> {
+        check(&settings).map(|()| Self(settings))
+    }
 }
 
 fn check(settings: &Settings) -> Result<()> {
@@ -109,6 +120,16 @@ mod tests {
         assert!(aside.is_some_and(|aside| aside.exists()));
         store.set(store.get()).expect("kept");
         assert!(open(folder.path()).1.is_none());
+    }
+
+    #[test]
+    fn a_value_out_of_range_costs_no_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = r#"{"appearance":"dark","lan":{"port":80}}"#;
+        std::fs::write(folder.path().join(FILE), text).expect("written");
+        let (store, aside) = open(folder.path());
+        assert_eq!(store.get(), store.defaults());
+        assert_eq!(std::fs::read_to_string(aside.expect("set aside")).expect("kept"), text);
     }
 
     #[test]

@@ -69,6 +69,8 @@ pub(crate) struct ModelEntry {
     pub(crate) installed: bool,
     /// Part of the app; cannot be deleted.
     pub(crate) embedded: bool,
+    /// The folder is the user's own; removing the model leaves it.
+    pub(crate) in_place: bool,
     pub(crate) fit: Option<Fit>,
     pub(crate) pull: Option<PullProgress>,
 }

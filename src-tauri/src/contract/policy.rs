@@ -1,6 +1,6 @@
 //! Who is important, as the window writes it: one flat record whatever the kind.
 
-use mobile_engine::{DEFAULT_GAMMA, Mobile};
+use mobile_engine::{DEFAULT_GAMMA, DEFAULT_SHARE, Mobile};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +51,7 @@ pub(crate) struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         let Mobile { fallback, prefetch, renormalize, .. } = Mobile::default();
-        Self { kind: PolicyKind::Auto, gamma: DEFAULT_GAMMA, fallback, prefetch, renormalize, share: 0.9 }
+        Self { kind: PolicyKind::Auto, gamma: DEFAULT_GAMMA, fallback, prefetch, renormalize, share: DEFAULT_SHARE }
     }
 }
 

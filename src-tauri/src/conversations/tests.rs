@@ -51,6 +51,20 @@ fn conversations_are_found_again() {
 }
 
 #[test]
+fn renaming_loses_nothing_that_is_said_meanwhile() {
+    let (_folder, store) = store();
+    store.save(&conversation("a", "Bread", 0, "0")).expect("saved");
+    std::thread::scope(|scope| {
+        scope.spawn(|| (0..40).for_each(|_| store.rename("a", "Sourdough").expect("renamed")));
+        for n in 1..40 {
+            let said = conversation("a", "Bread", n, &n.to_string());
+            store.save(&said).expect("saved");
+            assert_eq!(store.get("a").expect("there").messages, said.messages);
+        }
+    });
+}
+
+#[test]
 fn search_looks_at_titles_and_messages() {
     let (_folder, store) = store();
     store.save(&conversation("a", "Bread", 10, "How long does bread rise?")).expect("saved");

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use mobile_engine::{Bits, Compute, DEFAULT_GAMMA, Mobile, ModelInfo, Policy, Prefill, Replacement, Sampling};
+use mobile_engine::{
+    Bits, Compute, DEFAULT_GAMMA, DEFAULT_SHARE, Mobile, ModelInfo, Policy, Prefill, Replacement, Sampling,
+};
 use mobile_host::MemoryChoice;
 
 pub(crate) use self::library::{ImportArgs, InfoArgs, ListArgs, PullArgs, RemoveArgs};
@@ -42,7 +44,7 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Find the threshold that suits a model on this machine, and remember it.
     Calibrate(CalibrateArgs),
-    /// Answer over HTTP: OpenAI's routes and the federation's.
+    /// Answer over HTTP: OpenAI's routes, and /generate with MoBiLE's decision for every token.
     Serve(ServeArgs),
     /// Make, list and revoke the keys that clients from the network must show.
     Keys(KeysArgs),
@@ -158,8 +160,8 @@ pub(crate) struct ModelArgs {
     /// that under the program's home.
     #[arg(long, env = "MOBILE_EXPERT_MEMORY", default_value = "auto", value_name = "SIZE|PERCENT")]
     pub(crate) expert_memory: MemoryChoice,
-    /// Which streamed expert leaves for another: the one not used for the longest time, or the one used least often, where
-    /// older uses count less.
+    /// Which streamed expert leaves for another: the one not used for the longest time (lru), or the one used least often,
+    /// where older uses count less (lfu).
     #[arg(long, value_enum, default_value_t)]
     pub(crate) expert_replacement: ReplacementArg,
     /// While a layer is computed, fetch the streamed experts that the next one will probably want. The policy auto does
@@ -231,7 +233,7 @@ pub(crate) struct PolicyArgs {
     #[arg(long)]
     pub(crate) renormalize: bool,
     /// For `--policy mass`: the share of the routing weight to reach.
-    #[arg(long, default_value_t = 0.8)]
+    #[arg(long, default_value_t = DEFAULT_SHARE)]
     pub(crate) share: f32,
 }
 

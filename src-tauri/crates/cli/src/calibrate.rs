@@ -2,7 +2,7 @@
 
 use indicatif::ProgressBar;
 use mobile_engine::{Engine, Policy};
-use mobile_host::calibration::{Calibration, Found, Point, Survey, TEXT, Watch, closest, store};
+use mobile_host::calibration::{Calibration, Found, Point, Survey, TEXT, Watch, closest, keeps, store};
 use serde::Serialize;
 
 use crate::args::CalibrateArgs;
@@ -75,7 +75,10 @@ fn conclude(args: &CalibrateArgs, engine: &Engine, survey: &Survey, found: &Foun
             percent(args.bound, 2)
         )));
     };
-    let home = if args.dry_run { None } else { Some(model::home()?) };
+    let home = if args.dry_run { None } else { Some(model::home()?).filter(|home| keeps(home, &found)) };
+    if home.is_none() && !args.dry_run {
+        eprintln!("mobile: this was cut short; the whole measurement that is stored is kept");
+    }
     let stored = home.as_ref().map(|home| store(home, &found)).transpose()?;
     let chart = args.svg.clone().or_else(|| home.map(|home| found.key.path(&home, "svg")));
     if let Some(path) = &chart {

@@ -15,7 +15,7 @@ const HELP: &str = "\
 /system TEXT      begin a new conversation with this system message
 /retry            answer the last message again
 /undo             take back the last message and its answer
-/policy NAME      full, little, mobile or auto
+/policy NAME      full, little, mobile, mass or auto
 /gamma NUMBER     threshold of mobile and auto
 /stats            figures of the last answer
 /quit             leave (or Ctrl-D); Ctrl-C ends an answer";
@@ -49,6 +49,7 @@ pub(crate) fn run(args: &ChatArgs) -> Result<(), Failure> {
         }
         // A line that cannot be remembered is still answered.
         let _ = editor.add_history_entry(line);
+        let before = chat.messages.clone();
         let done = match line.strip_prefix('/') {
             Some(command) => match chat.command(command)? {
                 Next::Ask => chat.ask(),
@@ -64,7 +65,7 @@ pub(crate) fn run(args: &ChatArgs) -> Result<(), Failure> {
             // A refused request ends neither the conversation nor the program.
             Err(Failure::Request(error)) => {
                 eprintln!("{error}");
-                chat.messages.pop();
+                chat.messages = before;
             }
             other => other?,
         }
@@ -152,8 +153,9 @@ impl Chat<'_> {
             "full" => Policy::Full,
             "little" => Policy::Little { renormalize: mobile.renormalize },
             "mobile" => Policy::Mobile(mobile),
+            "mass" => Policy::Mass { share: self.args.decoding.policy.share },
             "auto" => Policy::Auto(mobile),
-            _ => return eprintln!("policies are full, little, mobile and auto; now {}", self.policy.name()),
+            _ => return eprintln!("policies are full, little, mobile, mass and auto; now {}", self.policy.name()),
         };
         self.take(policy);
     }

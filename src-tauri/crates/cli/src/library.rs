@@ -25,7 +25,11 @@ pub(crate) fn list(args: &ListArgs) -> Result<(), Failure> {
         return print_json(&json!(entries));
     }
     if entries.is_empty() {
-        write_now("No models yet. mobile list --available shows what can be had, mobile pull ID fetches one.\n")?;
+        write_now(&format!(
+            "No models yet besides the built-in {}. mobile list --available shows what can be had, mobile pull ID \
+             fetches one.\n",
+            model::EMBEDDED
+        ))?;
     }
     for entry in &entries {
         let state = state(entry);
@@ -154,7 +158,7 @@ pub(crate) fn remove(args: &RemoveArgs) -> Result<(), Failure> {
     if args.json {
         return print_json(&json!({ "id": args.id, "freed_bytes": freed }));
     }
-    write_now(&format!("{} is gone, {} came free\n", args.id, bytes(freed)))
+    write_now(&format!("{} removed, {} freed\n", args.id, bytes(freed)))
 }
 
 /// A number of parameters as it is written in models' names.

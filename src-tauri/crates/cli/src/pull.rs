@@ -17,7 +17,7 @@ pub(crate) fn run(args: &PullArgs) -> Result<(), Failure> {
     let id = args.id.parse().map_err(|e| failed(&library, e))?;
     let pull = Pull { revision: args.revision.clone(), ..Pull::new(id, &library) };
     let runtime = tokio::runtime::Runtime::new().map_err(|e| Failure::Other(format!("cannot start: {e}")))?;
-    let done = runtime.block_on(async {
+    let (done, told) = runtime.block_on(async {
         let (events, mut receiver) = tokio::sync::mpsc::unbounded_channel();
         let cancel = CancellationToken::new();
         let interrupted = cancel.clone();
@@ -30,23 +30,24 @@ pub(crate) fn run(args: &PullArgs) -> Result<(), Failure> {
         let shown = tokio::spawn(async move {
             let mut bars = Bars::new();
             while let Some(event) = receiver.recv().await {
-                if as_json { line(&json!(event)) } else { bars.show(&event) }
+                if as_json { line(&json!(event))? } else { bars.show(&event) }
             }
             bars.clear();
+            Ok::<_, Failure>(())
         });
         let done = pull.run(events, &cancel).await;
         // The bars are only a picture of what has been said already.
-        let _ = shown.await;
-        done
+        (done, shown.await.unwrap_or(Ok(())))
     });
     if let Err(error) = &done
         && args.json
     {
-        line(&json!({ "event": "failed", "code": error.code(), "error": error.to_string() }));
+        // Where nobody reads it, the exit code still says so.
+        let _ = line(&json!({ "event": "failed", "code": error.code(), "error": error.to_string() }));
     }
     match done {
         Ok(path) if !args.json => write_now(&format!("{} is ready in {}\n", args.id, path.display())),
-        Ok(_) => Ok(()),
+        Ok(_) => told,
         Err(Error::Cancelled) => {
             eprintln!("What has arrived is kept; the same command goes on from there.");
             Err(Failure::Interrupted)
@@ -55,8 +56,8 @@ pub(crate) fn run(args: &PullArgs) -> Result<(), Failure> {
     }
 }
 
-fn line(event: &serde_json::Value) {
-    println!("{event}");
+fn line(event: &serde_json::Value) -> Result<(), Failure> {
+    write_now(&format!("{event}\n"))
 }
 
 /// What is seen of a download. Where standard error is no terminal, there are no bars and the rest is said all the same.

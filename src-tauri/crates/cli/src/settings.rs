@@ -7,6 +7,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use clap::builder::Resettable;
 use clap::error::ContextKind;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Command as ClapCommand, CommandFactory as _, FromArgMatches as _};
@@ -22,25 +23,26 @@ const FILE: &str = "config.toml";
 
 /// The arguments of `mobile serve` that this process was started with, and the file's for what they leave open.
 pub(crate) fn serve() -> Result<ServeArgs, Failure> {
-    complete(std::env::args_os().collect())
+    complete(Args::command(), std::env::args_os().collect())
 }
 
-/// As [`serve`], for a service that is started with this file, or with none named.
+/// As [`serve`], for a service that is started with this file, or with none named, and without this process's environment.
 pub(crate) fn of_file(config: Option<&Path>) -> Result<ServeArgs, Failure> {
     let named = config.map(|path| [OsString::from("--config"), path.into()]);
-    complete(["mobile", "serve"].map(OsString::from).into_iter().chain(named.into_iter().flatten()).collect())
+    let command = Args::command().mut_subcommand("serve", |serve| serve.mut_args(|arg| arg.env(Resettable::Reset)));
+    let line = ["mobile", "serve"].map(OsString::from).into_iter().chain(named.into_iter().flatten());
+    complete(command, line.collect())
 }
 
-fn complete(line: Vec<OsString>) -> Result<ServeArgs, Failure> {
+fn complete(mut command: ClapCommand, line: Vec<OsString>) -> Result<ServeArgs, Failure> {
     let refused = |error: clap::Error| Failure::Input(first_sentence(&error));
-    let matches = Args::command().try_get_matches_from(&line).map_err(refused)?;
+    let matches = command.clone().try_get_matches_from(&line).map_err(refused)?;
     let given = matches.subcommand_matches("serve").ok_or_else(|| Failure::Other("not `serve`".to_owned()))?;
     let path = path(given)?;
     let file = match &path {
         Some(path) => File::read(path, given)?,
         None => File::default(),
     };
-    let mut command = Args::command();
     let matches = command.try_get_matches_from_mut(line.iter().chain(&file.flags)).map_err(|error| {
         let place = path.as_ref().and_then(|path| Some(format!("{}, line {}: ", path.display(), file.line(&error)?)));
         Failure::Input(format!("{}{}", place.unwrap_or_default(), first_sentence(&error)))
@@ -163,7 +165,7 @@ mod tests {
         let path = folder.path().join("config.toml");
         std::fs::write(&path, text).expect("written");
         let start = ["mobile", "serve", "--config"].map(OsString::from).into_iter().chain([path.into()]);
-        complete(start.chain(line.iter().map(OsString::from)).collect()).map_err(|e| e.to_string())
+        complete(Args::command(), start.chain(line.iter().map(OsString::from)).collect()).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -209,6 +211,9 @@ mod tests {
     #[test]
     fn a_named_file_must_be_there() {
         let line = ["mobile", "serve", "--config", "/no/such/config.toml"].map(OsString::from).to_vec();
-        assert_eq!(complete(line).expect_err("refused").to_string(), "/no/such/config.toml: there is no such file");
+        assert_eq!(
+            complete(Args::command(), line).expect_err("refused").to_string(),
+            "/no/such/config.toml: there is no such file"
+        );
     }
 }

@@ -220,6 +220,10 @@ fn what_goes_wrong_is_said_without_a_terminal_and_as_json() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("it answered 503; again in"), "{said}");
     assert!(said.contains("kB in "), "{said}");
+    let mut unread = s.mobile(&["pull", ID, "--json"]).spawn().expect("started");
+    drop(unread.stdout.take());
+    let output = unread.wait_with_output().expect("ended");
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     let output = s.mobile(&["pull", "a/nothing", "--json"]).output().expect("ran");
     let last: Value = serde_json::from_slice(&output.stdout).expect("one line of JSON");
     assert_eq!((&last["event"], &last["code"]), (&"failed".into(), &"no_repository".into()));

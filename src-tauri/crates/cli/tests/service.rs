@@ -18,12 +18,19 @@ esac
 
 /// Exit code and everything that was said.
 fn service(home: &Path, arguments: &[&str]) -> (i32, String) {
+    service_with(home, arguments, &[])
+}
+
+/// The same in a terminal that has these variables.
+fn service_with(home: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
     let path = format!("{}:/usr/bin:/bin", home.join("bin").display());
     let output = Command::new(assert_cmd::cargo::cargo_bin!("mobile"))
         .arg("service")
         .args(arguments)
         .env_clear()
         .envs([("HOME", home.as_os_str()), ("PATH", path.as_ref())])
+        .envs(variables.iter().copied())
+        .current_dir(home)
         .output()
         .expect("ran");
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
@@ -58,6 +65,11 @@ fn from_installing_to_removing() {
         assert!(text.contains(&format!("\"serve\" \"--log-folder\" \"{}\"\n", logs.display())), "{text}");
         assert!(text.contains(&format!("Environment=\"MOBILE_HOME={}\"\n", data.display())), "{text}");
     }
+    let variables = [("MOBILE_LAN", "true"), ("MOBILE_CONFIG", "/none"), ("HF_HOME", "models"), ("HF_HUB_CACHE", "")];
+    let (code, said) = service_with(home, &["install"], &variables);
+    assert_eq!(code, 0, "the service will not have the terminal's settings: {said}");
+    let text = fs::read_to_string(&unit).expect("a unit");
+    assert!(text.contains(&format!(" \"HF_HOME={}\"\n", home.join("models").display())), "{text}");
     assert_eq!(service(home, &["status"]), (0, "The service runs as process 42.\n".to_owned()));
     fs::remove_file(home.join("active")).expect("removed");
     let (code, said) = service(home, &["status"]);

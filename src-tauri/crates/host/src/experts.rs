@@ -169,10 +169,10 @@ pub fn place(
 /// As [`memory_within`], for one checkpoint. One that cannot be assessed goes to the engine as it is, whose error says
 /// more.
 fn automatic(source: &Source, tell: &mut dyn FnMut(Placing)) -> ExpertMemory {
-    let Ok(shape) = source.shape() else { return ExpertMemory::All };
+    let (Ok(shape), Ok(compute)) = (source.shape(), source.compute()) else { return ExpertMemory::All };
     let usage = Use { quantize: source.quantization(), ..Use::default() };
     let free = available_memory();
-    let (memory, experts) = memory_within(&shape, &usage, free);
+    let (memory, experts) = memory_within(&held(&shape, compute), &usage, free);
     if let ExpertMemory::Bytes(memory) = memory {
         tell(Placing::Streaming { experts, free, memory });
     }
@@ -180,7 +180,7 @@ fn automatic(source: &Source, tell: &mut dyn FnMut(Placing)) -> ExpertMemory {
 }
 
 /// All of the experts where they fit into `free` bytes, else what is left beside the rest of the model; and the bytes of
-/// all experts.
+/// all experts. The shape is that of the weights as they are [`held`].
 fn memory_within(shape: &Shape, usage: &Use, free: u64) -> (ExpertMemory, u64) {
     let fit = assess(shape, usage, &Room { memory: free, disk: 0 }, 0);
     if fit.verdict == Verdict::Fits {
@@ -205,7 +205,7 @@ pub fn arrange(source: &Source, target: &Path, tell: &mut dyn FnMut(Placing)) ->
 fn arrange_alone(source: &Source, target: &Target<'_>, tell: &mut dyn FnMut(Placing)) -> Result<(), PlaceError> {
     let compute = source.compute()?;
     if let Ok(shape) = source.shape() {
-        let experts = shape.moe_layers() * shape.experts * held_bytes(&shape, source.quantization(), compute);
+        let experts = shape.moe_layers() * shape.experts * held(&shape, compute).expert_bytes(source.quantization());
         target.must_hold(experts + shape.resident_bytes(None))?;
     }
     let progress = |done, total| tell(Placing::Arranging { done, total });
@@ -214,10 +214,10 @@ fn arrange_alone(source: &Source, target: &Target<'_>, tell: &mut dyn FnMut(Plac
     Ok(())
 }
 
-/// Bytes of one expert in memory, where everything that is not packed has the width it is computed with.
-fn held_bytes(shape: &Shape, quantize: Option<Quantization>, compute: Compute) -> u64 {
+/// The shape in memory, where everything that is not packed has the width it is computed with.
+fn held(shape: &Shape, compute: Compute) -> Shape {
     let weight_bytes = if compute == Compute::F32 { 4 } else { 2 };
-    Shape { weight_bytes, ..shape.clone() }.expert_bytes(quantize)
+    Shape { weight_bytes, ..shape.clone() }
 }
 
 #[cfg(test)]

@@ -138,7 +138,7 @@ pub enum Error {
 
     /// The account of the token may not read the repository.
     #[error(
-        "{endpoint} lets not everybody read {id}: ask its owner at {endpoint}/{id}, or set HF_TOKEN to a token that may"
+        "{endpoint} does not let everybody read {id}: ask its owner at {endpoint}/{id}, or set HF_TOKEN to a token that may"
     )]
     Forbidden {
         /// The model.

@@ -79,7 +79,8 @@ pub struct Fit {
     pub disk: bool,
     /// What a conversion to 4 bits would take on the disk besides; `None` where the weights are quantized already.
     pub converted: Option<u64>,
-    /// What a copy arranged for streaming would take on the disk besides, at the width the weights are held in.
+    /// What a copy arranged for streaming would take on the disk besides, at the width of the weights as stored or
+    /// quantized; more where experts are computed with in a wider one.
     pub arranged: u64,
     /// The arithmetic, one line each.
     pub lines: Vec<String>,

@@ -171,22 +171,27 @@ impl Library {
     /// # Errors
     /// [`Error::NotHere`] or [`Error::NotImported`]; [`Error::Busy`] while it is being downloaded; [`Error::File`].
     pub fn remove(&self, id: &str) -> Result<u64> {
-        let mut removed = None;
+        if State::read(&self.data)?.imported.iter().all(|i| i.id != id) {
+            return self.remove_cached(&on_hub(id)?);
+        }
+        let mut bytes = 0;
         State::change(&self.data, |state| {
-            removed = state.imported.iter().position(|i| i.id == id).map(|at| state.imported.remove(at));
+            let at = state.imported.iter().position(|i| i.id == id);
+            let model = state.imported.remove(at.ok_or_else(|| Error::NotImported(id.to_owned()))?);
+            // Before the state is written, for which a full disk may only then have room.
+            bytes = self.remove_arranged(&model.path)?;
+            if model.copied {
+                bytes += folder_bytes(&model.path);
+                remove_folder(&model.path)?;
+            }
             Ok(())
         })?;
-        if let Some(model) = removed {
-            let arranged = self.remove_arranged(&model.path)?;
-            if !model.copied {
-                return Ok(arranged);
-            }
-            let bytes = folder_bytes(&model.path);
-            fs::remove_dir_all(&model.path).map_err(Error::write(&model.path))?;
-            return Ok(bytes + arranged);
-        }
-        let id = on_hub(id)?;
-        let repository = Repository::new(&self.cache, &id);
+        Ok(bytes)
+    }
+
+    /// Writes nothing: the disk may be full.
+    fn remove_cached(&self, id: &ModelId) -> Result<u64> {
+        let repository = Repository::new(&self.cache, id);
         if !repository.root.is_dir() {
             return Err(Error::NotHere(id.to_string()));
         }
@@ -246,6 +251,14 @@ fn missing(error: &Error) -> String {
             format!("{} is missing", path.file_name().unwrap_or_default().to_string_lossy())
         }
         error => error.to_string(),
+    }
+}
+
+/// Removes a folder that may have gone already.
+fn remove_folder(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::write(folder)(e)),
+        _ => Ok(()),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args as ClapArgs};
+use mobile_engine::DEFAULT_SHARE;
 use mobile_host::Survey;
 
 use super::{ModelArgs, PolicyArg, PolicyArgs, PrefillArg};
@@ -77,7 +78,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_delimiter = ',', conflicts_with = "gamma", value_parser = rate)]
     pub(crate) fallback_rate: Vec<f64>,
     /// Share of the routing weight that mass reaches.
-    #[arg(long, default_value_t = 0.8)]
+    #[arg(long, default_value_t = DEFAULT_SHARE)]
     pub(crate) share: f32,
     /// Scale half of the experts to the routing weight of all.
     #[arg(long)]

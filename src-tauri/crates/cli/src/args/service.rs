@@ -14,7 +14,7 @@ pub(crate) struct ServiceArgs {
 /// What to do with the service.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServiceCommand {
-    /// Run `mobile serve` from now on whenever you are logged in; once more after a change of program or settings.
+    /// Run `mobile serve` from now on whenever you are logged in; again after moving the program.
     Install(InstallArgs),
     /// Stop the service and forget it. Settings, logs and models stay.
     Uninstall,
@@ -27,7 +27,8 @@ pub(crate) enum ServiceCommand {
 /// `mobile service install`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct InstallArgs {
-    /// The configuration file, which says all there is to say; config.toml in MOBILE_HOME by default.
+    /// The configuration file: the service has its settings from there, not from your shell; config.toml in MOBILE_HOME by
+    /// default.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 }

@@ -11,11 +11,10 @@ use super::{ModelArgs, PolicyArgs};
 /// What `mobile serve --help` says of the configuration file.
 const CONFIG_HELP: &str = "\
 Configuration file:
-  TOML, by default config.toml in MOBILE_HOME. A key is a flag's name without its dashes:
+  TOML, by default config.toml in MOBILE_HOME, with the flags' names without their dashes:
 
       model = \"allenai/OLMoE-1B-7B-0125-Instruct\"
-      lan = true
-      key = [\"a secret of twenty letters or more\"]
+      lan = true          # needs a key first: mobile keys create NAME
       policy = \"mobile\"
       gamma = 0.8
 
@@ -30,7 +29,7 @@ pub(crate) struct ServeArgs {
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// Only this machine can reach the endpoint; with this, the network can.
+    /// Let other computers on the network reach the endpoint; without it only this one can.
     #[arg(long, env = "MOBILE_LAN", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(default_value_t = false, hide_default_value = true, value_parser = BoolishValueParser::new())]
     #[arg(action = ArgAction::Set, hide_possible_values = true, conflicts_with = "host")]
@@ -99,7 +98,7 @@ pub(crate) struct KeysArgs {
     pub(crate) command: KeysCommand,
 }
 
-/// What to do with the keys. A running `mobile serve` follows within a second, the app when its keys are looked at.
+/// What to do with the keys. What runs, `mobile serve` or the app, follows at once.
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeysCommand {
     /// Make a key and print it, this once; only its hash is kept.

@@ -28,6 +28,9 @@ const ADVICE: &str = match cfg!(target_os = "macos") {
     false => "`loginctl enable-linger` keeps it running while you are logged out.\n",
 };
 
+/// The variables by which the models' folder is found, which the manager does not pass on.
+const CACHE: [&str; 4] = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"];
+
 /// Where logs go if nothing else is said, in the program's own folder.
 const LOGS: &str = "logs";
 
@@ -91,7 +94,12 @@ fn install(args: &InstallArgs) -> Result<(), Failure> {
     let config = args.config.as_deref().map(Path::canonicalize).transpose()?;
     let home = std::path::absolute(home()?)?;
     let logs = std::path::absolute(settings.log_folder.unwrap_or_else(|| home.join(LOGS)))?;
-    let job = Job::new(&std::env::current_exe()?.canonicalize()?, config.as_deref(), &home, &logs)?;
+    let mut job = Job::new(&std::env::current_exe()?.canonicalize()?, config.as_deref(), &home, &logs)?;
+    for name in CACHE {
+        if let Some(folder) = std::env::var_os(name).filter(|folder| !folder.is_empty()) {
+            job.environment.push((name.to_owned(), utf8(&std::path::absolute(folder)?)?));
+        }
+    }
     std::fs::create_dir_all(&job.logs)?;
     Manager::find()?.install(&job)?;
     write_now(&format!(

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use mobile_engine::{CONFIDENCE_BINS, Engine, Generation, Mobile, ModelInfo, Policy, Prefill, Request};
 
 pub use recommend::{closest, recommend};
-pub use store::{Calibration, Key, Point, load, store};
+pub use store::{Calibration, Key, Point, keeps, load, store};
 
 use crate::forced::{Baseline, MeasureError, Measured, Setting, measure};
 use crate::items::{Item, sample, spread_evenly, windows};

@@ -111,6 +111,13 @@ pub fn load(home: &Path, key: &Key) -> io::Result<Option<Calibration>> {
     Ok(Some(stored).filter(|s| s.key == *key && s.gamma.is_finite() && s.gamma >= 0.0))
 }
 
+/// Whether a calibration is worth keeping in place of what is stored: what was cut short is not, where that is whole. A
+/// file that cannot be used is as good as none.
+#[must_use]
+pub fn keeps(home: &Path, found: &Calibration) -> bool {
+    found.complete || !matches!(load(home, &found.key), Ok(Some(stored)) if stored.complete)
+}
+
 /// Stores a calibration in place of an earlier one; gives its path.
 ///
 /// # Errors
@@ -149,6 +156,20 @@ mod tests {
         assert_eq!(fs::read_dir(home.path().join("calibration")).expect("listed").count(), 1);
         let other = Key { weight_bytes: 8, ..stored.key };
         assert_eq!(load(home.path(), &other).expect("readable"), None);
+    }
+
+    #[test]
+    fn what_was_cut_short_is_kept_where_nothing_whole_is_stored() {
+        let home = tempfile::tempdir().expect("a folder");
+        let whole = calibration(0.6);
+        let cut_short = Calibration { complete: false, ..calibration(0.9) };
+        assert!(keeps(home.path(), &cut_short));
+        let path = store(home.path(), &cut_short).expect("stored");
+        assert!(keeps(home.path(), &cut_short) && keeps(home.path(), &whole));
+        store(home.path(), &whole).expect("stored");
+        assert!(!keeps(home.path(), &cut_short) && keeps(home.path(), &whole));
+        fs::write(path, "{").expect("damaged");
+        assert!(keeps(home.path(), &cut_short));
     }
 
     #[test]

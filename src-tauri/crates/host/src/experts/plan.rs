@@ -3,7 +3,7 @@
 use mobile_engine::{Compute, Error, ExpertMemory};
 use mobile_models::{Shape, Use};
 
-use super::{MemoryChoice, held_bytes, memory_within};
+use super::{MemoryChoice, held, memory_within};
 
 /// How a model would share out the memory. Sizes are bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl MemoryChoice {
     /// of them where they fit into it. No budget leaves the choice to the machine.
     #[must_use]
     pub fn of_budget(budget: Option<u64>, shape: &Shape, compute: Compute) -> Self {
-        let least = shape.moe_layers() * held_bytes(shape, None, compute);
+        let least = shape.moe_layers() * held(shape, compute).expert_bytes(None);
         match budget {
             None => Self::Auto,
             Some(budget) if budget >= least * shape.experts => Self::Exactly(ExpertMemory::All),
@@ -45,11 +45,12 @@ impl MemoryChoice {
 /// # Errors
 /// As [`ExpertMemory::slots`].
 pub fn plan(shape: &Shape, usage: &Use, compute: Compute, choice: MemoryChoice, free: u64) -> Result<Plan, Error> {
+    let shape = held(shape, compute);
     let memory = match choice {
         MemoryChoice::Exactly(memory) => memory,
-        MemoryChoice::Auto => memory_within(shape, usage, free).0,
+        MemoryChoice::Auto => memory_within(&shape, usage, free).0,
     };
-    let (layers, expert) = (shape.moe_layers(), held_bytes(shape, usage.quantize, compute));
+    let (layers, expert) = (shape.moe_layers(), shape.expert_bytes(usage.quantize));
     let slots = memory.slots(layers as usize, shape.experts as usize, expert as usize)? as u64;
     let context = usage.context.min(shape.context);
     Ok(Plan {
@@ -67,6 +68,8 @@ pub fn plan(shape: &Shape, usage: &Use, compute: Compute, choice: MemoryChoice, 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    use mobile_models::{Room, assess};
 
     use super::*;
 
@@ -110,5 +113,12 @@ mod tests {
             plan(&stored, &Use::default(), compute, choice, 0).expect("a plan").experts
         };
         assert_eq!(bytes(Compute::F32), 2 * bytes(Compute::Bf16));
+        let automatic = |compute, free| {
+            let plan = plan(&stored, &Use::default(), compute, MemoryChoice::Auto, free).expect("a plan");
+            plan.resident == plan.total
+        };
+        let nothing = Room { memory: 0, disk: 0 };
+        let enough = assess(&held(&stored, Compute::Bf16), &Use::default(), &nothing, 0).resident;
+        assert!(automatic(Compute::Bf16, enough) && !automatic(Compute::F32, enough));
     }
 }

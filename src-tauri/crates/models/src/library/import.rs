@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 use mobile_files::{FromFile as _, open};
 
 use super::state::{Imported, State};
-use super::{Entry, LOCAL, Library};
+use super::{Entry, LOCAL, Library, remove_folder};
 use crate::checkpoint::inspect;
 use crate::error::{Error, Result};
 use crate::files::{free_space, is_needed};
 use crate::id::ModelId;
+
+/// How the names of copies begin until they are whole.
+const COPYING: &str = ".copy-";
 
 /// How a folder is added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,30 +36,35 @@ impl Library {
         let name = name.unwrap_or(own);
         let id = format!("{LOCAL}{name}");
         id.parse::<ModelId>().map_err(|_| Error::Name(name.to_owned()))?;
-        let free = |state: &State| {
-            if state.imported.iter().any(|i| i.id == id) { Err(Error::Exists(id.clone())) } else { Ok(()) }
-        };
-        free(&State::read(&self.data)?)?;
-        let (path, copied) = match how {
-            Import::InPlace => (folder, false),
-            Import::Copy => (self.copy(&folder, &id)?, true),
-        };
         State::change(&self.data, |state| {
-            free(state)?;
-            state.imported.push(Imported { id: id.clone(), path: path.clone(), copied });
+            if state.imported.iter().any(|i| i.id == id) {
+                return Err(Error::Exists(id.clone()));
+            }
+            let (path, copied) = match how {
+                Import::InPlace => (folder, false),
+                Import::Copy => (self.copy(&folder, &id, state)?, true),
+            };
+            state.imported.push(Imported { id: id.clone(), path, copied });
             Ok(())
         })?;
         self.info(&id)
     }
 
-    /// Copies what is needed beside its place, then moves it there, so that a copy is whole or absent.
-    fn copy(&self, folder: &Path, id: &str) -> Result<PathBuf> {
-        let target = self.data.join(id);
-        if target.exists() {
+    /// Copies what is needed beside its place, then moves it there, so that a copy is whole or absent. The state
+    /// is locked meanwhile, so what looks like another copy under way was left by a process that was killed.
+    fn copy(&self, folder: &Path, id: &str, state: &State) -> Result<PathBuf> {
+        let (target, parent) = (self.data.join(id), self.data.join("local"));
+        if let Ok(there) = target.canonicalize()
+            && state.imported.iter().any(|i| i.path.canonicalize().is_ok_and(|path| path == there))
+        {
             return Err(Error::Exists(id.to_owned()));
         }
-        let parent = self.data.join("local");
         fs::create_dir_all(&parent).map_err(Error::write(&parent))?;
+        for entry in fs::read_dir(&parent).map_err(Error::read(&parent))?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(COPYING) {
+                remove_folder(&entry.path())?;
+            }
+        }
         let mut files = Vec::new();
         for entry in fs::read_dir(folder).map_err(Error::read(folder))?.flatten() {
             if let Some(name) = entry.file_name().to_str().filter(|n| is_needed(n)) {
@@ -69,11 +77,13 @@ impl Library {
             let instead = "import the folder where it lies, without a copy";
             return Err(Error::DiskFull { path: parent, needed, free, instead });
         }
-        let spare = tempfile::Builder::new().prefix(".copy-").tempdir_in(&parent).map_err(Error::write(&parent))?;
+        let spare = tempfile::Builder::new().prefix(COPYING).tempdir_in(&parent).map_err(Error::write(&parent))?;
         for (name, _) in files {
             let to = spare.path().join(&name);
             fs::copy(folder.join(&name), &to).map_err(Error::write(to))?;
         }
+        // None of the models, or it would have been found above: left by a process that was killed before it was one.
+        remove_folder(&target)?;
         fs::rename(spare.path(), &target).map_err(Error::write(&target))?;
         Ok(target)
     }

@@ -118,6 +118,33 @@ fn removing_waits_for_no_download() {
     assert!(library.remove("a/olmoe").expect("removed") > 150_000);
     assert!(!root.exists());
     assert!(matches!(library.remove("a/olmoe"), Err(Error::NotHere(_))));
+    assert!(!library.data.exists(), "nothing is written, as the disk may be full");
+}
+
+#[test]
+fn what_has_gone_from_the_disk_can_be_removed_from_the_list() {
+    let (_folder, library) = library();
+    let copy = library.import(&fixture("mixtral-k1"), Some("mine"), Import::Copy).expect("copied");
+    fs::remove_dir_all(copy.path).expect("removed");
+    assert_eq!(library.remove("local/mine").expect("removed"), 0);
+    assert!(library.list().expect("a list").is_empty());
+}
+
+#[test]
+fn what_a_killed_copy_left_is_in_nobodys_way() {
+    let (_folder, library) = library();
+    let (begun, moved) = (library.data.join("local/.copy-1"), library.data.join("local/mine"));
+    for folder in [&begun, &moved] {
+        fs::create_dir_all(folder).expect("made");
+        fs::write(folder.join("left"), "").expect("written");
+    }
+    let copy = library.import(&fixture("mixtral-k1"), Some("mine"), Import::Copy).expect("copied");
+    assert!(copy.is_ready() && copy.path == moved && !moved.join("left").exists() && !begun.exists());
+    assert!(matches!(library.import(&fixture("mixtral-k1"), Some("mine"), Import::Copy), Err(Error::Exists(_))));
+    // A folder that is a model by another name is no leftover.
+    fs::write(library.data.join("models.json"), r#"{"imported":[]}"#).expect("written");
+    library.import(&moved, Some("other"), Import::InPlace).expect("imported");
+    assert!(matches!(library.import(&fixture("mixtral-k1"), Some("mine"), Import::Copy), Err(Error::Exists(_))));
 }
 
 #[test]
