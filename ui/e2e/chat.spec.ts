@@ -74,16 +74,55 @@ test('conversations are searched, renamed, deleted and opened again', async ({ p
   await page.getByLabel('Search conversations').fill('Seine');
   await expect(page.getByRole('listitem')).toHaveCount(1);
   await expect(page.getByText('1 conversation found.')).toBeAttached();
-  await page.getByRole('button', { name: 'Rename' }).click();
+  await page.getByRole('button', { name: 'Rename What is the capital of France?' }).click();
   await page.getByLabel('Name', { exact: true }).fill('Paris');
   await page.getByRole('dialog').getByRole('button', { name: 'Rename' }).click();
   await page.getByLabel('Search conversations').fill('');
   await page.getByRole('button', { name: /^Paris/ }).click();
   await expect(page.getByRole('heading', { level: 1 })).toHaveText('Paris');
   await page.keyboard.press('Control+k');
-  await page.getByRole('listitem').filter({ hasText: 'Paris' }).getByLabel('Delete').click();
+  await page.getByRole('listitem').filter({ hasText: 'Paris' }).getByLabel('Delete Paris').click();
   await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
   await expect(page.getByRole('listitem')).toHaveCount(3);
+});
+
+test('an Enter that confirms a composition sends nothing', async ({ page }) => {
+  await open(page, 'chat');
+  const message = page.getByLabel('Message', { exact: true });
+  await message.fill('にほん');
+  const enter = { key: 'Enter', bubbles: true, cancelable: true };
+  // As WebKit sends it.
+  await message.dispatchEvent('keydown', { ...enter, keyCode: 229 });
+  await expect(message).toHaveValue('にほん');
+  await message.dispatchEvent('keydown', { ...enter, keyCode: 13 });
+  await expect(message).toHaveValue('');
+});
+
+test('a seed that is no whole number, or too large for one, is not taken', async ({ page }) => {
+  await open(page, 'chat');
+  await page.getByRole('button', { name: 'Options for this conversation' }).click();
+  const seed = page.getByLabel('Seed');
+  const invalid = async (text: string) => {
+    await seed.fill(text);
+    await seed.press('Tab');
+    return (await seed.getAttribute('aria-invalid')) === 'true';
+  };
+  expect(await invalid('7')).toBe(false);
+  expect(await invalid('1.5')).toBe(true);
+  expect(await invalid('9007199254740992')).toBe(true);
+  // What was taken last is still what holds.
+  await page.getByRole('button', { name: 'Close' }).click();
+  await page.getByRole('button', { name: 'Options for this conversation' }).click();
+  await expect(seed).toHaveValue('7');
+});
+
+test('a model that is refused is not shown as the one in use', async ({ page }) => {
+  await open(page, 'chat', { mock: 'loadfail' });
+  const picker = page.getByLabel('Model', { exact: true });
+  const before = await picker.inputValue();
+  await picker.selectOption('Tiny MoE');
+  await expect(page.getByText('Memory is too short to load this model.')).toBeVisible();
+  await expect(picker).toHaveValue(before);
 });
 
 test('Markdown from a model cannot run anything', async ({ page }) => {

@@ -34,6 +34,33 @@ test('a model too large is got only after a second thought', async ({ page }) =>
   await expect(page.getByRole('dialog')).toHaveCount(0);
 });
 
+test('a model that was imported is removed from the list, not from its folder', async ({
+  page,
+}) => {
+  await open(page, 'settings/models');
+  await page.getByRole('button', { name: 'Import a folder…' }).click();
+  await page.getByRole('button', { name: 'Remove my-olmoe' }).click();
+  const dialog = page.getByRole('dialog');
+  await expect(dialog).toContainText('Remove my-olmoe?');
+  await expect(dialog).toContainText('Your folder stays where it is.');
+  await dialog.getByRole('button', { name: 'Remove' }).click();
+  await expect(page.getByText('my-olmoe')).toHaveCount(0);
+});
+
+test('what kept a model from being loaded can be changed, or the model deleted', async ({
+  page,
+}) => {
+  await open(page, 'settings/models', { mock: 'loadfail' });
+  await expect(page.getByRole('button', { name: 'Delete OLMoE 1B-7B Instruct' })).toBeEnabled();
+  await page.getByRole('link', { name: 'Memory' }).click();
+  await expect(page.getByText(/^Keys and values for 4,096 tokens/)).toBeVisible();
+  await page.getByLabel('For experts').fill('1828125000');
+  await expect(page.getByRole('switch', { name: 'Automatic' })).not.toBeChecked();
+  await page.getByLabel('Context').selectOption('2048');
+  await page.getByRole('button', { name: 'Load again' }).click();
+  await expect(page.getByText(/of 1,024 experts in memory/)).toBeVisible();
+});
+
 test('the curve is measured once, with progress', async ({ page }) => {
   await open(page, 'settings/policy', { mock: 'streaming' });
   await expect(page.getByText('78.0 tok/s · 1.008× perplexity · 28% regenerated')).toBeVisible();

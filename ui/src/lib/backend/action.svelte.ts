@@ -6,12 +6,14 @@ export class Action<A extends unknown[] = []> {
   running = $state(false);
   error = $state.raw<CommandError | null>(null);
   readonly #work: (...args: A) => Promise<unknown>;
+  #runs = 0;
 
   constructor(work: (...args: A) => Promise<unknown>) {
     this.#work = work;
   }
 
   run = async (...args: A): Promise<boolean> => {
+    this.#runs += 1;
     this.running = true;
     this.error = null;
     try {
@@ -21,7 +23,8 @@ export class Action<A extends unknown[] = []> {
       this.error = asCommandError(reason);
       return false;
     } finally {
-      this.running = false;
+      this.#runs -= 1;
+      this.running = this.#runs > 0;
     }
   };
 

@@ -223,6 +223,8 @@ export type ModelEntry = {
   installed: boolean;
   /** Part of the app; cannot be deleted. */
   embedded: boolean;
+  /** The folder is the user's own; removing the model leaves it. */
+  inPlace: boolean;
   fit: Fit | null;
   pull: PullProgress | null;
 };

@@ -1,5 +1,6 @@
 import type { ChatEvent, CommandError, Message, Stats } from '$lib/backend/contract';
 import type { TokenRecord } from '$lib/backend/contract';
+import { strings } from '$lib/strings';
 import { type Block, MarkdownStream } from './markdown';
 
 export type AnswerPhase = 'waiting' | 'streaming' | 'done';
@@ -34,9 +35,12 @@ export class Answer {
     answer.tokens.push(...(message.tokens ?? []));
     answer.stats = message.stats;
     answer.error = message.error;
-    answer.blocks = answer.#stream.render(true);
-    answer.reason = message.reason;
-    answer.phase = 'done';
+    // It was still being written when it was last saved.
+    if (message.reason === null) {
+      answer.fail({ code: 'interrupted', message: strings.chat.interrupted });
+    } else {
+      answer.#end(message.reason);
+    }
     return answer;
   }
 
@@ -66,6 +70,10 @@ export class Answer {
   fail({ code, message }: CommandError): void {
     this.error = { code, message };
     this.#end('failed');
+  }
+
+  cancel(): void {
+    this.#end('cancelled');
   }
 
   toMessage(): Message {

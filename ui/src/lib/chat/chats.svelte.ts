@@ -94,7 +94,10 @@ export class Chats {
   }
 
   #keep(kept: ConstructorParameters<typeof Conversation>[1]): Conversation {
-    for (const [id, { answering }] of this.#loaded) if (!answering) this.#loaded.delete(id);
+    for (const [id, { answering, save }] of this.#loaded) {
+      // What is not on the disk is nowhere else.
+      if (!answering && !save.running && !save.error) this.#loaded.delete(id);
+    }
     const conversation = new Conversation(this.#backend, kept);
     this.#loaded.set(conversation.id, conversation);
     this.current = conversation;

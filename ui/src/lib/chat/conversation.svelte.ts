@@ -15,6 +15,9 @@ export type Entry = Question | Answer;
 
 const titleLength = 48;
 
+/** An app that is killed loses at most this much of an answer, in milliseconds. */
+const savePeriod = 5000;
+
 /** A title from the first words of a conversation, cut between two of them. */
 export function titleFrom(text: string): string {
   const line = text.trim().split('\n')[0] ?? '';
@@ -40,6 +43,9 @@ export class Conversation {
   });
   readonly #backend: Backend;
   #abandoned = false;
+  #stopped = false;
+  #written: Promise<void> = Promise.resolve();
+  #waiting: Promise<void> | null = null;
 
   constructor(backend: Backend, kept: Kept) {
     this.#backend = backend;
@@ -49,11 +55,11 @@ export class Conversation {
     this.settings = kept.settings;
     this.policy = kept.policy;
     this.entries = kept.messages.flatMap(entryFrom);
-    this.save = new Action(async () => {
-      if (this.#abandoned) return;
-      await backend.call('conversation_save', { conversation: this.toKept() });
+    this.save = new Action(() => this.#write());
+    this.stop = new Action(() => {
+      this.#stopped = true;
+      return backend.call('chat_stop', { id: this.id });
     });
-    this.stop = new Action(() => backend.call('chat_stop', { id: this.id }));
     this.setPolicy = new Action(async (policy: Policy) => {
       this.policy = policy;
       if (this.answering) await backend.call('chat_set_policy', { id: this.id, policy });
@@ -82,10 +88,11 @@ export class Conversation {
     await this.#answer();
   }
 
-  /** An answer that ends after its conversation was deleted must not bring it back. */
+  /** Neither a save under way nor an answer that ends later may bring a deleted conversation back. */
   async abandon(): Promise<void> {
     this.#abandoned = true;
     if (this.answering) await this.stop.run();
+    await this.#written;
   }
 
   setSettings(part: Partial<ChatSettings>): void {
@@ -103,21 +110,50 @@ export class Conversation {
     const messages = this.#prompt();
     const answer = new Answer(newId());
     this.entries = [...this.entries, answer];
+    this.#stopped = false;
     await this.save.run();
-    const { id: conversationId, settings, policy } = this;
+    const saving = setInterval(() => {
+      // A disk that is full is said once, not again and again.
+      if (answer.phase === 'streaming' && !this.save.error) void this.save.run();
+    }, savePeriod);
     try {
-      await new Promise<void>((resolve, reject) => {
-        this.#backend
-          .stream('chat_send', { conversationId, messages, settings, policy }, (event) => {
-            answer.receive(event);
-            if (answer.phase === 'done') resolve();
-          })
-          .catch(reject);
-      });
+      if (this.#stopped) answer.cancel();
+      else await this.#send(messages, answer);
     } catch (reason) {
       answer.fail(asCommandError(reason));
     }
+    clearInterval(saving);
     await this.save.run();
+  }
+
+  /** Resolves when the answer has ended. */
+  #send(messages: PromptMessage[], answer: Answer): Promise<void> {
+    const { id: conversationId, settings, policy } = this;
+    return new Promise((resolve, reject) => {
+      this.#backend
+        .stream('chat_send', { conversationId, messages, settings, policy }, (event) => {
+          answer.receive(event);
+          if (answer.phase === 'done') resolve();
+        })
+        // Before now there was nothing the engine could have stopped.
+        .then(() => (this.#stopped ? this.stop.run() : undefined))
+        .catch(reject);
+    });
+  }
+
+  /** One write at a time, so that an older state is never the last; one more waits, and takes what is newest. */
+  #write(): Promise<void> {
+    if (this.#waiting) return this.#waiting;
+    const write = this.#written.then(async () => {
+      this.#waiting = null;
+      if (this.#abandoned) return;
+      await this.#backend.call('conversation_save', { conversation: this.toKept() });
+      // What an earlier write failed to keep is kept now.
+      this.save.dismiss();
+    });
+    this.#waiting = write;
+    this.#written = write.catch(() => undefined);
+    return write;
   }
 
   #prompt(): PromptMessage[] {

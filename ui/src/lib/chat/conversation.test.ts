@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Streams } from '$lib/backend/contract';
 import { breakable, mockShell } from '$lib/backend/mock/testing';
+import { strings } from '$lib/strings';
 import { Answer } from './answer.svelte';
 import { Chats, defaultChatSettings } from './chats.svelte';
 import { titleFrom } from './conversation.svelte';
@@ -9,6 +10,7 @@ beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
 const minute = 60_000;
+const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 function chatsOn(shell = mockShell()) {
   return new Chats(shell, () => null);
@@ -47,6 +49,80 @@ describe('a conversation', () => {
     expect(lastAnswer(chats).reason).toBe('cancelled');
     expect(lastAnswer(chats).content).not.toBe('');
     expect(chats.current.answering).toBeNull();
+  });
+
+  it('is stopped before the engine knows of it', async () => {
+    const shell = mockShell();
+    const stream = vi.spyOn(shell, 'stream');
+    const chats = chatsOn(shell);
+    void chats.current.ask('Why half of the experts?');
+    void chats.current.stop.run();
+    await vi.advanceTimersByTimeAsync(minute);
+    expect(lastAnswer(chats).reason).toBe('cancelled');
+    expect(stream).not.toHaveBeenCalled();
+    void chats.current.regenerate();
+    await vi.advanceTimersByTimeAsync(minute);
+    expect(lastAnswer(chats).reason).toBe('stop');
+  });
+
+  it('is stopped while the engine is being asked', async () => {
+    const shell = mockShell();
+    const stream = shell.stream.bind(shell);
+    shell.stream = async (...args) => {
+      await wait(100);
+      await stream(...args);
+    };
+    const chats = chatsOn(shell);
+    void chats.current.ask('Why half of the experts?');
+    await vi.advanceTimersByTimeAsync(50);
+    void chats.current.stop.run();
+    await vi.advanceTimersByTimeAsync(minute);
+    expect(lastAnswer(chats).reason).toBe('cancelled');
+  });
+
+  it('is on the disk while it is written, and says that it was broken off', async () => {
+    const shell = mockShell('long');
+    const chats = chatsOn(shell);
+    const { id } = chats.current;
+    void chats.current.ask('Write a very long answer.');
+    await vi.advanceTimersByTimeAsync(6000);
+    const kept = shell.state.conversations.get(id)?.messages[1];
+    expect(kept?.content).not.toBe('');
+    expect(kept?.reason).toBeNull();
+    // Where it was killed now, the app starts with this.
+    const restarted = chatsOn(shell);
+    void restarted.open.run(id);
+    await vi.advanceTimersByTimeAsync(100);
+    expect(lastAnswer(restarted).content).toBe(kept?.content);
+    expect(lastAnswer(restarted).reason).toBe('failed');
+    expect(lastAnswer(restarted).error?.message).toBe(strings.chat.interrupted);
+  });
+
+  it('is saved in order, and no more often than it can be', async () => {
+    const shell = mockShell();
+    const chats = chatsOn(shell);
+    void chats.open.run('paris');
+    await vi.advanceTimersByTimeAsync(100);
+    const call = shell.call.bind(shell);
+    const saved: unknown[] = [];
+    shell.call = async (command, args) => {
+      if (command === 'conversation_save') {
+        saved.push(args);
+        // The first takes longest.
+        await wait(saved.length === 1 ? 500 : 10);
+      }
+      return call(command, args);
+    };
+    for (let step = 1; step <= 20; step += 1) {
+      chats.current.setSettings({ temperature: step / 20 });
+      await vi.advanceTimersByTimeAsync(5);
+    }
+    expect(saved).toHaveLength(1);
+    expect(chats.current.save.running).toBe(true);
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(saved).toHaveLength(2);
+    expect(chats.current.save.running).toBe(false);
+    expect(shell.state.conversations.get('paris')?.settings.temperature).toBe(1);
   });
 
   it('changes its policy between two tokens', async () => {
@@ -150,6 +226,24 @@ describe('a conversation', () => {
     await vi.advanceTimersByTimeAsync(minute);
     expect(shell.state.conversations.has(id)).toBe(false);
     expect(chats.current.entries).toEqual([]);
+  });
+
+  it('stays loaded until it could be saved', async () => {
+    const { shell, broken } = breakable('conversation_save');
+    broken.error = { code: 'disk_full', message: 'The disk is full.' };
+    const chats = chatsOn(shell);
+    const { id } = chats.current;
+    void chats.current.ask('Hello');
+    await vi.advanceTimersByTimeAsync(minute);
+    chats.fresh();
+    void chats.open.run(id);
+    await vi.advanceTimersByTimeAsync(100);
+    expect(lastAnswer(chats).reason).toBe('stop');
+    broken.error = null;
+    void chats.current.save.run();
+    await vi.advanceTimersByTimeAsync(100);
+    expect(chats.current.save.error).toBeNull();
+    expect(shell.state.conversations.get(id)?.messages).toHaveLength(2);
   });
 
   it('says when it could not be saved', async () => {

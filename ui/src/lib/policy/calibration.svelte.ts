@@ -33,7 +33,8 @@ export class Calibration {
           return;
         }
         this.progress = null;
-        if (event.type === 'finished') this.measured.set(event.calibration);
+        // What was measured may be a model that is not loaded any more.
+        if (event.type === 'finished') void this.measured.refresh();
         else if (event.type === 'failed') {
           this.error = { code: event.code, message: event.message };
         }

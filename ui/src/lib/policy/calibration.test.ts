@@ -29,13 +29,16 @@ describe('curveSpec', () => {
 });
 
 describe('measuring', () => {
-  it('reports progress and then the curve', async () => {
-    const calibration = new Calibration(mockShell('empty'));
+  it('reports progress and then the curve of the model that is loaded now', async () => {
+    const shell = mockShell('empty');
+    const call = vi.spyOn(shell, 'call');
+    const calibration = new Calibration(shell);
     void calibration.run();
     await vi.advanceTimersByTimeAsync(400);
     expect(calibration.progress?.done).toBeGreaterThan(0);
     await vi.advanceTimersByTimeAsync(5000);
     expect(calibration.progress).toBeNull();
+    expect(call.mock.lastCall?.[0]).toBe('calibration_get');
     expect(calibration.measured.value?.points).toHaveLength(points.length);
   });
 

@@ -8,7 +8,7 @@ export const defaultPolicy: Policy = {
   fallback: true,
   prefetch: true,
   renormalize: false,
-  share: 0.9,
+  share: 0.8,
 };
 
 export function samePolicy(a: Policy, b: Policy): boolean {

@@ -53,6 +53,9 @@ function models(state: MockState) {
   return {
     models_list: () => state.models,
     model_load: async ({ id }) => {
+      if (state.options.scenario === 'loadfail' && state.settings.contextTokens > 2048) {
+        throw error('busy', 'Memory is too short to load this model.');
+      }
       state.setEngine({ state: 'loading', model: id, progress: 0, message: null });
       for (let step = 1; step <= 5; step += 1) {
         await new Promise((resolve) => setTimeout(resolve, 60));
@@ -68,14 +71,16 @@ function models(state: MockState) {
     },
     model_delete: ({ id }) => {
       const model = find(id);
-      if (model) model.installed = false;
+      if (model?.inPlace) state.models.splice(state.models.indexOf(model), 1);
+      else if (model) model.installed = false;
       return null;
     },
     model_import: ({ path }) => {
       const template = state.models[0];
       if (!template) throw error('not_found', 'No checkpoint was found in this folder.');
       const name = path.split('/').at(-1) ?? path;
-      const model = { ...template, id: path, name, installed: true, embedded: false };
+      const own = { id: `local/${name}`, name, installed: true, embedded: false, inPlace: true };
+      const model = { ...template, ...own };
       state.models.push(model);
       return model;
     },
@@ -94,7 +99,10 @@ function models(state: MockState) {
       return null;
     },
     engine_state: () => state.engine,
-    memory_plan: ({ expertMemory }) => memoryPlan(expertMemory, state.loadedMemory),
+    memory_plan: ({ expertMemory }) => {
+      if (state.engine.state === 'error') throw error('no_model', 'The model could not be loaded.');
+      return memoryPlan(expertMemory, state.loadedMemory);
+    },
   } satisfies Partial<CallHandlers>;
 }
 

@@ -23,7 +23,7 @@ function fit(weights: number, experts: number, context: number): NonNullable<Mod
   return { verdict, lines: lines.map(([label, bytes]) => ({ label, bytes })) };
 }
 
-const base = { installed: false, embedded: false, pull: null };
+const base = { installed: false, embedded: false, inPlace: false, pull: null };
 
 const catalogue: ModelEntry[] = [
   {

@@ -7,6 +7,7 @@ export const scenarios = [
   'offline',
   'nomodel',
   'downloadfail',
+  'loadfail',
   'long',
   'unavailable',
   'lan',

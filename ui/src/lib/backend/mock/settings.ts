@@ -10,7 +10,7 @@ export const initialSettings: Settings = {
     fallback: true,
     prefetch: true,
     renormalize: false,
-    share: 0.9,
+    share: 0.8,
   },
   chat: { system: '', temperature: 0.7, topP: 0.95, maxTokens: 2048, seed: null },
   appearance: 'system',

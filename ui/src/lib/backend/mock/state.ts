@@ -106,5 +106,9 @@ function engineFor({ scenario }: MockOptions): EngineState {
   const none = { model: null, progress: null, memoryBytes: null, message: null };
   if (scenario === 'empty' || scenario === 'nomodel') return { ...none, state: 'empty' };
   if (scenario === 'loading') return { ...none, state: 'loading', model: olmoe, progress: 0.42 };
+  if (scenario === 'loadfail') {
+    const message = 'keys and values for 4,096 tokens do not fit in memory';
+    return { ...none, state: 'error', model: olmoe, message };
+  }
   return { ...none, state: 'ready', model: olmoe, memoryBytes: 4.6e9 };
 }
