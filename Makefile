@@ -18,16 +18,16 @@ setup:
 
 ## A conversation in the terminal.
 chat: setup
-	@cargo run --quiet -p mobile-cli -- chat
+	@. src-tauri/setup/env.sh && cargo run --quiet -p mobile-cli -- chat
 
 lint:
-	@cargo fmt --all --check
-	@cargo clippy --workspace --all-targets -- -D warnings
+	@. src-tauri/setup/env.sh && cargo fmt --all --check
+	@. src-tauri/setup/env.sh && cargo clippy --workspace --all-targets -- -D warnings
 
 format:
-	@cargo fmt --all
-	@cd ui && npm run --silent format
+	@. src-tauri/setup/env.sh && cargo fmt --all
+	@. src-tauri/setup/env.sh && cd ui && npm run --silent format
 
 clean:
-	@cargo clean
+	@. src-tauri/setup/env.sh && cargo clean
 	@rm -rf .cargo/config.toml ui/node_modules ui/dist

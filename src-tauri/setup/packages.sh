@@ -25,7 +25,13 @@ debian() {
 }
 
 macos() {
-  xcode-select -p >/dev/null 2>&1 || { echo "Install the Xcode command line tools first: xcode-select --install" >&2; exit 1; }
+  # MLX's kernels are compiled by Metal's compiler, which the command line tools alone do not have.
+  xcrun metal --version >/dev/null 2>&1 || {
+    echo "Metal's compiler is missing. Install Xcode from the App Store, then:" >&2
+    echo "  sudo xcode-select -s /Applications/Xcode.app" >&2
+    echo "  xcodebuild -downloadComponent MetalToolchain    # Xcode 26 and later" >&2
+    exit 1
+  }
   for tool in cmake node; do
     command -v "$tool" >/dev/null && continue
     command -v brew >/dev/null || { echo "$tool is missing: install Homebrew from https://brew.sh, or $tool itself" >&2; exit 1; }
