@@ -286,3 +286,15 @@ fn a_shared_beginning_is_reused_and_changes_nothing() {
     assert_eq!(finished.statistics.cached_tokens, 30);
     assert_eq!(ids(&reused), ids(&fresh));
 }
+
+#[test]
+fn auto_comes_to_a_verdict_with_many_at_once() {
+    let engine = load(&embedded());
+    let policy = Policy::Auto(Mobile::default());
+    let request = |n: u32| Request { policy, ..plain(&[40 + n, 50 + n], 60, Prefill::All) };
+    let running: Vec<_> = (0..8).map(|n| engine.submit(request(n)).expect("submitted")).collect();
+    let auto = running.into_iter().map(|g| g.wait().expect("decoded").1.statistics.auto.expect("it was auto"));
+    // The first to end says what eight together took.
+    let said: Vec<_> = auto.collect();
+    assert!(said.iter().any(|auto| auto.why.starts_with("a token costs")), "{said:?}");
+}
