@@ -14,7 +14,7 @@ pub(crate) struct ServiceArgs {
 /// What to do with the service.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServiceCommand {
-    /// Run `mobile serve` from now on whenever you are logged in; again after moving the program.
+    /// Run `mobile serve` from now on whenever you are logged in; again after a change of program or settings.
     Install(InstallArgs),
     /// Stop the service and forget it. Settings, logs and models stay.
     Uninstall,
