@@ -111,3 +111,20 @@ test('the keyboard goes to the list of conversations and back to the message', a
   await expect(page.getByText('Ask anything')).toBeVisible();
   await expect(message).toBeFocused();
 });
+
+test('a dialog asked for right after another was closed is shown', async ({ page }) => {
+  await open(page, 'chat');
+  await page.keyboard.press('Control+k');
+  const remove = page.getByRole('button', { name: 'Delete' }).first();
+  await remove.click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByRole('button', { name: 'Cancel' }).focus();
+  // Before the event that a closed dialog sends later.
+  await remove.evaluate(async (button) => {
+    (document.activeElement as HTMLElement).click();
+    await Promise.resolve();
+    (button as HTMLElement).click();
+  });
+  await page.waitForTimeout(100);
+  await expect(dialog).toBeVisible();
+});
