@@ -1,6 +1,9 @@
 //! The device MLX computes on, and the dtype that suits it.
 
-use mlx_rs::{Device, DeviceType, Dtype};
+use std::time::{Duration, Instant};
+
+use mlx_rs::transforms::{async_eval, eval};
+use mlx_rs::{Array, Device, DeviceType, Dtype};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -77,6 +80,29 @@ pub(crate) fn on_cpu() -> bool {
 /// Whether MLX computes on an NVIDIA GPU by default.
 pub(crate) fn on_cuda() -> bool {
     !cfg!(target_os = "macos") && !on_cpu()
+}
+
+/// How long [`evaluate`] looks again and again; what takes longer loses little by sleeping.
+const SPIN: Duration = Duration::from_millis(5);
+
+/// Computes `arrays`. On CUDA, where MLX sleeps until an interrupt, the thread looks again and again at first.
+pub(crate) fn evaluate<'a>(arrays: impl Iterator<Item = &'a Array> + Clone) -> Result<()> {
+    if on_cuda() {
+        async_eval(arrays.clone())?;
+        let begun = Instant::now();
+        while !arrays.clone().all(is_available) && begun.elapsed() < SPIN {
+            std::hint::spin_loop();
+        }
+    }
+    Ok(eval(arrays)?)
+}
+
+#[allow(unsafe_code)]
+fn is_available(array: &Array) -> bool {
+    let mut available = false;
+    // SAFETY: both live until MLX returns. Where it cannot say, they are waited for.
+    unsafe { mlx_sys::_mlx_array_is_available(&mut available, array.as_ptr()) };
+    available
 }
 
 /// Waits until the device has done all that this thread has begun.

@@ -13,7 +13,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use mlx_rs::Array;
-use mlx_rs::transforms::eval;
 use mobile_files::FromFile as _;
 
 use super::layout::Source;
@@ -24,6 +23,7 @@ use super::reader::Reader;
 use super::rows::Rows;
 use super::slots::{Replacement, Slots, Why};
 use super::waves::Waves;
+use crate::device::evaluate;
 use crate::error::{Error, Result};
 use crate::model::Routing;
 use crate::statistics::ExpertCache;
@@ -174,7 +174,7 @@ impl Streamed {
         let readable = |experts| numbers::readable(experts, state.slots.experts());
         let experts = readable(&routing.experts)?;
         let all = routing.all.as_ref().map(readable).transpose()?;
-        eval(std::iter::once(&experts).chain(&all).chain(guess))?;
+        evaluate(std::iter::once(&experts).chain(&all).chain(guess))?;
         let chosen = numbers::read(&experts)?;
         state.halves.clear();
         if let Some(all) = &all {

@@ -3,6 +3,7 @@
 use mlx_rs::ops::{self, addmm, arange, concatenate, dequantize, gather_mm, gather_qmm, ones_dtype, quantized_matmul};
 use mlx_rs::{Array, Dtype};
 
+use super::qmv::{self, Chosen, Packed};
 use crate::checkpoint::Bits;
 use crate::device::{on_cpu, on_cuda};
 use crate::error::{Error, Result};
@@ -146,7 +147,10 @@ impl Matrix {
             Self::Dense { transposed, bias: Some(bias), .. } => Ok(addmm(bias, x, transposed, None, None)?),
             Self::Quantized { .. } if x.dim(0) >= UNPACK_FROM && on_cuda() => self.unpacked()?.forward(x),
             Self::Quantized { weight, scales, biases, bits, bias } => {
-                let product = if x.dim(0) >= UNPACK_FROM && on_cpu() {
+                let packed = Packed { weight, scales, biases, bits: *bits };
+                let product = if let Some(product) = qmv::product(x, packed, None)? {
+                    product
+                } else if x.dim(0) >= UNPACK_FROM && on_cpu() {
                     let weight = dequantize(weight, scales, biases, bits.group_size, bits.bits)?;
                     ops::matmul(weight, x.t().contiguous()?)?.t().contiguous()?
                 } else {
@@ -176,7 +180,12 @@ impl Matrix {
         Ok(match self {
             Self::Dense { transposed, .. } => gather_mm(x, transposed, inputs, experts, sorted)?,
             Self::Quantized { weight, scales, biases, bits, .. } => {
-                gather_qmm(x, weight, scales, biases, inputs, experts, true, bits.group_size, bits.bits, sorted)?
+                let packed = Packed { weight, scales, biases, bits: *bits };
+                let Bits { bits, group_size } = *bits;
+                match qmv::product(x, packed, Some(Chosen { inputs, experts }))? {
+                    Some(product) => product,
+                    None => gather_qmm(x, weight, scales, biases, inputs, experts, true, group_size, bits, sorted)?,
+                }
             }
         })
     }

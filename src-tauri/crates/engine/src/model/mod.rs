@@ -7,6 +7,7 @@ mod launches;
 mod matrix;
 mod mlp;
 mod moe;
+mod qmv;
 mod rope;
 mod routed;
 mod together;
