@@ -7,10 +7,12 @@
 mod guide;
 mod schema;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::OnceLock;
 
 use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
+use llguidance::panic_utils::catch_unwind;
 use llguidance::toktrie::{ApproximateTokEnv, INVALID_TOKEN, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{JsonCompileOptions, Matcher, ParserFactory};
 use serde_json::{Value, json};
@@ -104,13 +106,23 @@ impl std::fmt::Debug for Vocabulary {
 /// Made when the first constraint is.
 pub(crate) type LazyVocabulary = OnceLock<Result<Vocabulary, String>>;
 
+/// What each token stands for, by id.
+pub(crate) type Words = Vec<Vec<u8>>;
+
+/// The words of a tokenizer. A special token's begin with 0xFF, which no text does.
+pub(crate) fn words(tokenizer: &Tokenizer) -> Result<Words, String> {
+    // The library may panic over a vocabulary that is not as usual.
+    let words = catch_unwind(AssertUnwindSafe(|| {
+        llguidance::token_bytes_from_tokenizer_json(&serde_json::to_value(tokenizer)?)
+    }));
+    words.map_err(|e| explained(&e.to_string()))
+}
+
 impl Vocabulary {
-    pub(crate) fn new(tokenizer: &Tokenizer, eos: impl IntoIterator<Item = u32>) -> Result<Self, String> {
-        // The library may panic over a vocabulary that is not as usual.
-        let factory = llguidance::panic_utils::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let words = llguidance::token_bytes_from_tokenizer_json(&serde_json::to_value(tokenizer)?)?;
+    pub(crate) fn new(words: &Words, eos: impl IntoIterator<Item = u32>) -> Result<Self, String> {
+        let factory = catch_unwind(AssertUnwindSafe(|| {
             let size = words.len() as u32;
-            let mut trie = TokTrie::from(&TokRxInfo::new(size, INVALID_TOKEN), &words);
+            let mut trie = TokTrie::from(&TokRxInfo::new(size, INVALID_TOKEN), words);
             let eos: Vec<u32> = eos.into_iter().filter(|&id| id < size).collect();
             if !eos.is_empty() {
                 trie = trie.with_eos_tokens(&eos);

@@ -5,7 +5,7 @@ mod template;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokenizers::Tokenizer;
 
@@ -14,7 +14,7 @@ pub use template::Message;
 use template::Template;
 
 use crate::checkpoint::Fields;
-use crate::constraint::{LazyVocabulary, Vocabulary};
+use crate::constraint::{self, LazyVocabulary, Vocabulary, Words};
 use crate::error::{Error, Result};
 
 /// The tokenizer and chat template of a checkpoint.
@@ -24,6 +24,7 @@ pub struct Text {
     tokenizer: Arc<Tokenizer>,
     template: Option<Arc<Template>>,
     eos: BTreeSet<u32>,
+    words: Arc<OnceLock<Result<Words, String>>>,
     vocabulary: Arc<LazyVocabulary>,
 }
 
@@ -41,7 +42,14 @@ impl Text {
         let settings = Fields::open_if_present(&folder.join("tokenizer_config.json"))?;
         let template = Template::open(folder, settings.as_ref())?.map(Arc::new);
         let eos = eos_ids(folder, settings.as_ref(), &tokenizer)?;
-        Ok(Self { path, tokenizer: Arc::new(tokenizer), template, eos, vocabulary: Arc::default() })
+        Ok(Self {
+            path,
+            tokenizer: Arc::new(tokenizer),
+            template,
+            eos,
+            words: Arc::default(),
+            vocabulary: Arc::default(),
+        })
     }
 
     /// Token ids of a text as it stands, with the special tokens that the tokenizer itself adds (a BOS, say).
@@ -100,6 +108,19 @@ impl Text {
         self.tokenizer.id_to_token(id)
     }
 
+    /// The bytes of text that a token stands for, wherever it stands: with the space that it begins with, and a part of a
+    /// character as it is. `None` for a special token, and where the vocabulary is of a kind that does not say. The first
+    /// call takes a fraction of a second; never make it where nobody may wait.
+    #[must_use]
+    pub fn bytes(&self, id: u32) -> Option<&[u8]> {
+        let word = self.words().as_ref().ok()?.get(id as usize)?;
+        (!matches!(word[..], [0xFF, _, ..])).then_some(word)
+    }
+
+    fn words(&self) -> &Result<Words, String> {
+        self.words.get_or_init(|| constraint::words(&self.tokenizer))
+    }
+
     fn encode_with(&self, text: &str, special: bool) -> Result<Vec<u32>> {
         let encoding = self.tokenizer.encode(text, special).map_err(|e| Error::text(&self.path, e.to_string()))?;
         Ok(encoding.get_ids().to_vec())
@@ -107,7 +128,8 @@ impl Text {
 
     /// The vocabulary as constraints see it, sorted when the first of them is made.
     pub(crate) fn vocabulary(&self) -> Result<&Vocabulary> {
-        let made = self.vocabulary.get_or_init(|| Vocabulary::new(&self.tokenizer, self.eos.iter().copied()));
+        let make = || Vocabulary::new(self.words().as_ref().map_err(Clone::clone)?, self.eos.iter().copied());
+        let made = self.vocabulary.get_or_init(make);
         made.as_ref().map_err(|why| Error::Constraint(format!("this model's vocabulary cannot be constrained: {why}")))
     }
 

@@ -27,14 +27,13 @@ struct Candidate {
     token: String,
     /// Natural logarithm of the probability at temperature 1.
     logprob: f32,
-    /// The token's bytes in UTF-8; null where it is a part of a character.
+    /// The token's bytes, which may be a part of a character; null for a special token.
     bytes: Option<Vec<u8>>,
 }
 
 impl Candidate {
     fn new(text: &Text, id: u32, logprob: f32) -> Self {
-        let token = piece(text, id);
-        let bytes = (!token.contains(char::REPLACEMENT_CHARACTER)).then(|| token.clone().into_bytes());
+        let (token, bytes) = (piece(text, id), text.bytes(id).map(<[u8]>::to_vec));
         Self { token, logprob: floor(logprob), bytes }
     }
 }
@@ -68,9 +67,11 @@ impl CompletionLogprobs {
     pub(crate) fn new(text: &Text, tokens: &[Token], offset: &mut usize) -> Self {
         let mut lists = Self::default();
         for token in tokens {
-            let written = piece(text, token.id);
+            // An answer begins without the space that its first token has elsewhere.
+            let first = (*offset == 0).then(|| decoded(text, token.id)).filter(|first| is_text(first));
             lists.text_offset.push(*offset);
-            *offset += written.chars().count();
+            *offset += first.as_ref().map_or_else(|| characters(text, token.id), |first| first.chars().count());
+            let written = first.unwrap_or_else(|| piece(text, token.id));
             lists.tokens.push(written);
             lists.token_logprobs.push(floor(token.logprob.unwrap_or(f32::NEG_INFINITY)));
             let top = token.top_logprobs.iter().map(|l| (piece(text, l.id), floor(l.logprob).into())).collect();
@@ -80,15 +81,99 @@ impl CompletionLogprobs {
     }
 }
 
-/// A token as text, special tokens by their names.
+/// A token as text, special tokens by their names, a part of a character as U+FFFD.
 fn piece(text: &Text, id: u32) -> String {
-    match text.decode(&[id]) {
-        Ok(piece) if !piece.is_empty() => piece,
-        _ => text.token(id).unwrap_or_default(),
+    if let Some(bytes) = text.bytes(id) {
+        return String::from_utf8_lossy(bytes).into_owned();
     }
+    let alone = decoded(text, id);
+    if alone.is_empty() { text.token(id).unwrap_or_default() } else { alone }
+}
+
+/// How many characters of the answer begin in a token.
+fn characters(text: &Text, id: u32) -> usize {
+    let continues = |byte: &u8| byte & 0xC0 == 0x80;
+    let begun = |bytes: &[u8]| bytes.iter().filter(|byte| !continues(byte)).count();
+    text.bytes(id).map_or_else(|| decoded(text, id).chars().count(), begun)
+}
+
+fn decoded(text: &Text, id: u32) -> String {
+    text.decode(&[id]).unwrap_or_default()
+}
+
+fn is_text(decoded: &str) -> bool {
+    !decoded.is_empty() && !decoded.contains(char::REPLACEMENT_CHARACTER)
 }
 
 /// JSON knows no infinity; OpenAI writes −9999 for what is as good as impossible.
 fn floor(logprob: f32) -> f32 {
     logprob.max(-9999.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use mobile_engine::Decision;
+    use serde_json::json;
+
+    use super::*;
+
+    /// As Mixtral's: spaces are "▁", one is taken from the front, and what is not in the vocabulary is bytes.
+    fn sentence_pieces() -> Text {
+        let words = ["<s>", "▁the", "▁", "<0xF0>", "<0x9F>", "<0xA6>", "<0x8A>", "s"];
+        let vocabulary: Map<_, _> = words.iter().enumerate().map(|(id, word)| (word.to_string(), id.into())).collect();
+        let decoders = json!([
+            { "type": "Replace", "pattern": { "String": "▁" }, "content": " " },
+            { "type": "ByteFallback" },
+            { "type": "Fuse" },
+            { "type": "Strip", "content": " ", "start": 1, "stop": 0 }
+        ]);
+        let begin = json!({ "id": 0, "content": "<s>", "special": true, "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false });
+        let tokenizer = json!({
+            "version": "1.0", "added_tokens": [begin], "decoder": { "type": "Sequence", "decoders": decoders },
+            "model": { "type": "BPE", "vocab": vocabulary, "merges": [], "byte_fallback": true }
+        });
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).expect("written");
+        Text::open(folder.path()).expect("a tokenizer")
+    }
+
+    fn tokens(ids: &[u32]) -> Vec<Token> {
+        let token = |&id| Token {
+            id,
+            text: String::new(),
+            decision: Decision::Big,
+            confidence: 1.0,
+            ms: 0.0,
+            predicted: None,
+            logprob: Some(-1.0),
+            top_logprobs: vec![Logprob { id, logprob: -1.0 }],
+        };
+        ids.iter().map(token).collect()
+    }
+
+    #[test]
+    fn offsets_are_those_of_the_answer_with_spaces_and_characters_of_many_tokens() {
+        let (text, ids) = (sentence_pieces(), [1, 1, 3, 4, 5, 6, 7, 0]);
+        let answer = text.decode(&ids).expect("decoded");
+        assert_eq!(answer, "the the🦊s");
+        let mut offset = 0;
+        let first = CompletionLogprobs::new(&text, &tokens(&ids[..1]), &mut offset);
+        assert_eq!((first.tokens, first.text_offset), (vec!["the".to_owned()], vec![0]));
+        let rest = CompletionLogprobs::new(&text, &tokens(&ids[1..]), &mut offset);
+        assert_eq!(rest.tokens, [" the", "\u{FFFD}", "\u{FFFD}", "\u{FFFD}", "\u{FFFD}", "s", "<s>"]);
+        assert_eq!(rest.text_offset, [3, 7, 8, 8, 8, 8, 9]);
+        assert_eq!(offset, answer.chars().count());
+    }
+
+    #[test]
+    fn a_chats_tokens_come_with_their_bytes_which_together_are_the_answer() {
+        let text = sentence_pieces();
+        let chat = ChatLogprobs::new(&text, &tokens(&[1, 3, 4, 5, 6, 0]));
+        let bytes: Vec<_> = chat.content.iter().map(|t| t.token.bytes.clone()).collect();
+        assert_eq!(bytes[5], None, "a special token stands for no text");
+        let all: Vec<u8> = bytes.into_iter().flatten().flatten().collect();
+        assert_eq!(String::from_utf8(all).as_deref(), Ok(" the🦊"));
+        assert_eq!(chat.content[0].token.token, " the");
+    }
 }

@@ -83,6 +83,12 @@ impl Options {
         let (name, asked) = route.asked_tokens;
         let max_tokens = count(name, asked, route.max_tokens.min(limits.max_tokens), 1, limits.max_tokens)?;
         let seed = self.seed.map(i64::cast_unsigned);
+        if route.logprobs.is_some() {
+            let text = engine.text().clone();
+            // What the tokens will be written with is read now, where it holds up nobody.
+            let read = tokio::task::spawn_blocking(move || _ = text.bytes(0));
+            read.await.map_err(|_| ApiError::internal())?;
+        }
         Ok(Request {
             sampling: Sampling { repetition_penalty, temperature, top_k, top_p, min_p, seed },
             policy: policy::policy(self.policy, self.gamma, app.slot.policy())?,
