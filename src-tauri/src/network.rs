@@ -127,11 +127,11 @@ pub(crate) async fn start(app: AppHandle) {
 /// Opens the endpoint to the local network or closes it again; nothing changes where that fails.
 pub(crate) async fn set_lan(app: &AppHandle, enabled: bool) -> Result<NetworkStatus> {
     let shell = app.state::<Shell>();
-    let before = shell.settings.get();
-    let now = LanSettings { enabled, ..before.lan };
-    shell.settings.set(crate::contract::Settings { lan: now, ..before.clone() })?;
+    let before = shell.settings.get().lan.enabled;
+    let open = |enabled| shell.settings.change(|settings| settings.lan.enabled = enabled);
+    let now = open(enabled)?.lan;
     if let Err(error) = restart(app).await {
-        shell.settings.set(before)?;
+        open(before)?;
         start(app.clone()).await;
         return Err(error);
     }

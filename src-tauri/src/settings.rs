@@ -45,11 +45,18 @@ impl Store {
 
     /// Checks and keeps new settings.
     pub(crate) fn set(&self, settings: Settings) -> Result<()> {
-        check(&settings)?;
+        self.change(|current| *current = settings).map(drop)
+    }
+
+    /// Checks and keeps what `change` makes of the settings, which it gives.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Settings)) -> Result<Settings> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut settings = current.clone();
+        change(&mut settings);
+        check(&settings)?;
         storage::write(&self.path, &settings).map_err(|e| CommandError::disk(format!("not saved: {e}")))?;
-        *current = settings;
-        Ok(())
+        current.clone_from(&settings);
+        Ok(settings)
     }
 
     /// What the settings are before the owner changes any.
