@@ -72,7 +72,7 @@ pub(crate) fn load_model(app: &AppHandle, id: &str) -> Result<()> {
         let shell = app.state::<Shell>();
         let prepared = shell.slot.load_prepared(&id, |tell| memory::prepare(&shell, &id, folder, tell));
         if let Err(error) = prepared {
-            tracing::error!("a model cannot be loaded: {error}");
+            tracing::error!("{id} is not loaded: {error}");
         }
         // Where another load has begun meanwhile, the mark is that one's.
         if !matches!(shell.slot.state(), ModelState::Loading { .. }) {

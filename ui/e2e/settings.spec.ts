@@ -171,3 +171,11 @@ test('the heat map of a model at rest is not shown', async ({ page }) => {
   await expect(page.getByText('Nothing is being generated')).toBeVisible();
   await expect(page.getByText('Experts at work')).toBeHidden();
 });
+
+test('a model that is being loaded can be given up, and loaded after all', async ({ page }) => {
+  await open(page, 'settings/models', { mock: 'loading' });
+  await page.getByRole('button', { name: /^Cancel loading / }).click();
+  await expect(page.getByRole('progressbar')).toHaveCount(0);
+  await page.getByRole('button', { name: /^Load OLMoE/ }).click();
+  await expect(page.getByRole('button', { name: 'Unload' })).toBeVisible();
+});

@@ -179,6 +179,7 @@ export const strings = {
     empty: 'No model is here yet. Get one below.',
     load: 'Load',
     unload: 'Unload',
+    loadCancel: (name: string) => `Cancel loading ${name}`,
     loading: 'Loading',
     loaded: 'In use',
     inUse: (memory: string) => `In use · ${memory}`,

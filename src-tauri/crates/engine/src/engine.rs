@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -57,6 +57,8 @@ pub struct LoadOptions {
     pub look_ahead: bool,
     /// Where streamed experts learn how short memory is.
     pub pressure: PressureWatch,
+    /// Once it is true, a load that is under way ends with [`Error::CalledOff`], after the layer it is at.
+    pub called_off: Arc<AtomicBool>,
 }
 
 impl LoadOptions {
@@ -77,6 +79,7 @@ impl LoadOptions {
             reads: ExpertReads::default(),
             look_ahead: false,
             pressure: PressureWatch::default(),
+            called_off: Arc::default(),
         }
     }
 }
@@ -232,7 +235,7 @@ impl Engine {
     /// Loads a model on a thread of its own and waits until it is ready.
     ///
     /// # Errors
-    /// Whatever is wrong with the checkpoint, naming file and field.
+    /// Whatever is wrong with the checkpoint, naming file and field; [`Error::CalledOff`].
     pub fn load(options: LoadOptions, progress: impl FnMut(Progress) + Send + 'static) -> Result<Self> {
         let (ready, loaded) = oneshot::channel();
         let queue = options.queue.max(1);
@@ -378,7 +381,10 @@ fn load(options: &LoadOptions, mut progress: impl FnMut(Progress)) -> Result<(Lo
     let rows = store.as_ref().map(Store::rows).unwrap_or_default();
     mlx_rs::memory::reset_peak_memory()?;
     let loader = Loader { tensors: &tensors, config: &config, dtype: compute.dtype(), quantize, store };
-    let model = Model::load(&loader, &spec, &mut |done, total| progress(Progress { done, total }))?;
+    let model = Model::load(&loader, &spec, &mut |done, total| {
+        progress(Progress { done, total });
+        if options.called_off.load(Ordering::Relaxed) { Err(Error::CalledOff) } else { Ok(()) }
+    })?;
     mlx_rs::memory::clear_cache()?;
     exit::guard();
 

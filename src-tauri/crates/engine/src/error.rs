@@ -106,6 +106,10 @@ pub enum Error {
     /// The engine has shut down.
     #[error("the engine has shut down")]
     Closed,
+
+    /// Nobody wants the model any more that was being loaded.
+    #[error("loading was called off")]
+    CalledOff,
 }
 
 impl FromFile for Error {}
@@ -122,6 +126,7 @@ impl Error {
                 Self::Storage { path: path.clone(), expert: *expert, what: what.clone() }
             }
             Self::Closed => Self::Closed,
+            Self::CalledOff => Self::CalledOff,
             Self::Mlx(what) => Self::Mlx(what.clone()),
             other => Self::Mlx(other.to_string()),
         }

@@ -1,8 +1,8 @@
 //! The place of the one model that answers: empty, loading, ready or failed, and swapped while the service runs.
 
 use std::fmt::Display;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mobile_engine::{Engine, LoadOptions, Policy, Progress};
 use tokio::sync::watch;
@@ -47,8 +47,12 @@ pub struct ReadyModel {
 pub struct ModelSlot {
     state: Arc<watch::Sender<ModelState>>,
     policy: Arc<watch::Sender<Policy>>,
-    turn: Arc<AtomicU64>,
+    turn: Arc<Mutex<Turn>>,
+    loading: Arc<Mutex<()>>,
 }
+
+/// Who fills the slot: true once it is somebody else's turn.
+type Turn = Arc<AtomicBool>;
 
 impl Default for ModelSlot {
     fn default() -> Self {
@@ -63,7 +67,8 @@ impl ModelSlot {
         Self {
             state: Arc::new(watch::Sender::new(ModelState::Empty)),
             policy: Arc::new(watch::Sender::new(Policy::default())),
-            turn: Arc::new(AtomicU64::new(0)),
+            turn: Arc::default(),
+            loading: Arc::default(),
         }
     }
 
@@ -81,7 +86,7 @@ impl ModelSlot {
 
     /// Puts a loaded engine in. Requests that run on the one before go on to their end.
     pub fn set_ready(&self, engine: Engine) {
-        self.turn.fetch_add(1, Ordering::SeqCst);
+        self.take_turn();
         self.put(ModelState::Ready(ReadyModel { engine, since: unix_seconds() }));
     }
 
@@ -97,15 +102,15 @@ impl ModelSlot {
 
     /// Empties the slot. The engine ends when its last request has.
     pub fn clear(&self) {
-        self.turn.fetch_add(1, Ordering::SeqCst);
+        self.take_turn();
         self.put(ModelState::Empty);
     }
 
     /// Lets go of the present model, loads another and shows the progress on the way. Blocks until the model is ready,
-    /// so call it from a thread that may wait. When another call has begun meanwhile, its model stays in the slot.
+    /// so call it from a thread that may wait. A load that is still under way is called off, so that no two are in memory.
     ///
     /// # Errors
-    /// As [`Engine::load`]; the slot then says so too.
+    /// As [`Engine::load`]; the slot then says so too, unless it was called off.
     pub fn load(&self, options: LoadOptions) -> Result<(), mobile_engine::Error> {
         let name = options.name.clone().unwrap_or_else(|| {
             options.folder.file_name().map_or_else(|| "model".to_owned(), |n| n.to_string_lossy().into_owned())
@@ -123,21 +128,24 @@ impl ModelSlot {
         name: &str,
         prepare: impl FnOnce(&mut dyn FnMut(Progress)) -> Result<LoadOptions, E>,
     ) -> Result<(), E> {
-        let turn = self.turn.fetch_add(1, Ordering::SeqCst) + 1;
+        let turn = self.take_turn();
         self.set_loading(name, Progress { done: 0, total: 0 });
-        let (slot, model) = (self.clone(), name.to_owned());
-        let mut tell = move |progress| slot.put_in_turn(turn, ModelState::Loading { model: model.clone(), progress });
+        // The memory of a load that is being called off is free once it has ended.
+        drop(self.load_alone());
+        let (slot, model, ours) = (self.clone(), name.to_owned(), Arc::clone(&turn));
+        let mut tell = move |progress| slot.put_in_turn(&ours, ModelState::Loading { model: model.clone(), progress });
         let loaded = prepare(&mut tell).and_then(|options| {
-            let engine = Engine::load(options, tell)?;
+            let _alone = self.load_alone();
+            let engine = Engine::load(LoadOptions { called_off: Arc::clone(&turn), ..options }, tell)?;
             Ok(ReadyModel { engine, since: unix_seconds() })
         });
         match loaded {
             Ok(ready) => {
-                self.put_in_turn(turn, ModelState::Ready(ready));
+                self.put_in_turn(&turn, ModelState::Ready(ready));
                 Ok(())
             }
             Err(error) => {
-                self.put_in_turn(turn, ModelState::Failed { model: name.to_owned(), message: error.to_string() });
+                self.put_in_turn(&turn, ModelState::Failed { model: name.to_owned(), message: error.to_string() });
                 Err(error)
             }
         }
@@ -159,11 +167,24 @@ impl ModelSlot {
         drop(self.state.send_replace(state));
     }
 
-    fn put_in_turn(&self, turn: u64, state: ModelState) {
+    /// Calls off what is still under way.
+    fn take_turn(&self) -> Turn {
+        let (mut current, turn) = (self.turn.lock().unwrap_or_else(PoisonError::into_inner), Turn::default());
+        current.store(true, Ordering::SeqCst);
+        current.clone_from(&turn);
+        turn
+    }
+
+    fn load_alone(&self) -> MutexGuard<'_, ()> {
+        self.loading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put_in_turn(&self, turn: &Turn, mut state: ModelState) {
+        // What is left over is dropped outside the channel's lock, as in `put`.
         self.state.send_if_modified(|current| {
-            let ours = self.turn.load(Ordering::SeqCst) == turn;
+            let ours = !turn.load(Ordering::SeqCst);
             if ours {
-                *current = state;
+                std::mem::swap(current, &mut state);
             }
             ours
         });

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use common::{MODEL, config, ready, start, within_a_minute};
 use futures_util::StreamExt as _;
-use mobile_service::{Keys, ServiceConfig};
+use mobile_engine::{Error, LoadOptions};
+use mobile_service::{Keys, ModelSlot, ModelState, ServiceConfig};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -265,9 +266,39 @@ fn a_slot_loads_and_says_so() {
         let s = start(config()).await;
         let mut seen = s.slot.watch();
         let slot = s.slot.clone();
-        let load = tokio::task::spawn_blocking(move || slot.load(mobile_engine::LoadOptions::new("/no/such/folder")));
+        let load = tokio::task::spawn_blocking(move || slot.load(LoadOptions::new("/no/such/folder")));
         assert!(load.await.expect("joined").is_err());
         seen.changed().await.expect("a change");
         assert_eq!(s.get("/health").await.1["status"], "error");
     });
+}
+
+#[test]
+fn a_load_ends_when_another_begins_and_leaves_the_slot_to_it() {
+    let (folder, slot) = (common::checkpoint(true), ModelSlot::new());
+    let options = |name: &str| LoadOptions { name: Some(name.to_owned()), ..LoadOptions::new(folder.path()) };
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel();
+    let (first_slot, prepared) = (slot.clone(), options("first"));
+    std::thread::scope(|scope| {
+        let first = scope.spawn(move || {
+            first_slot.load_prepared("first", |_| {
+                begun.send(()).expect("heard");
+                may_go_on.recv().map_err(|_| Error::Closed)?;
+                Ok(prepared)
+            })
+        });
+        has_begun.recv().expect("begun");
+        slot.load(options("second")).expect("loaded");
+        go_on.send(()).expect("heard");
+        let ended: Result<(), Error> = first.join().expect("ended");
+        assert!(matches!(ended, Err(Error::CalledOff)), "{ended:?}");
+    });
+    let name = || match slot.state() {
+        ModelState::Ready(ready) => Some(ready.engine.info().name.clone()),
+        _ => None,
+    };
+    assert_eq!(name().as_deref(), Some("second"));
+    slot.clear();
+    assert_eq!(name(), None);
 }

@@ -97,17 +97,21 @@ pub(crate) struct Output {
 }
 
 impl Model {
-    /// Loads the weights; `progress` is told after each layer how many of how many parts are done.
-    pub(crate) fn load(loader: &Loader<'_>, spec: &Spec, progress: &mut dyn FnMut(usize, usize)) -> Result<Self> {
+    /// Loads the weights; `progress` is told after each layer how many of how many parts are done, and its error ends it.
+    pub(crate) fn load(
+        loader: &Loader<'_>,
+        spec: &Spec,
+        progress: &mut dyn FnMut(usize, usize) -> Result<()>,
+    ) -> Result<Self> {
         let Config { hidden, vocab, layers, head_dim, rope, .. } = *loader.config;
         let parts = layers + 1;
         let embedding = loader.table("model.embed_tokens", vocab, hidden)?;
         let head = if loader.config.tied { None } else { Some(loader.linear("lm_head", vocab, hidden)?) };
-        progress(1, parts);
+        progress(1, parts)?;
         let layers = (0..layers)
             .map(|n| {
                 let layer = Layer::load(loader, spec, n)?;
-                progress(n + 2, parts);
+                progress(n + 2, parts)?;
                 Ok(layer)
             })
             .collect::<Result<Vec<_>>>()?;
@@ -130,7 +134,7 @@ impl Model {
         let config = Config::open(&folder.join("config.json")).expect("a config");
         let tensors = crate::checkpoint::Tensors::open(&folder).expect("weights");
         let loader = Loader { tensors: &tensors, config: &config, dtype: Dtype::Float32, quantize: None, store: None };
-        Self::load(&loader, &Spec::of(&config).expect("a family"), &mut |_, _| {}).expect("a model")
+        Self::load(&loader, &Spec::of(&config).expect("a family"), &mut |_, _| Ok(())).expect("a model")
     }
 
     /// One pass over all rows, each with the experts of `choice`. The caches count the new positions afterwards.
