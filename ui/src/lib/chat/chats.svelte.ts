@@ -52,8 +52,8 @@ export class Chats {
       await this.list.refresh();
     });
     this.remove = new Action(async (id: string) => {
-      await this.#loaded.get(id)?.abandon();
-      await backend.call('conversation_delete', { id });
+      const remove = () => backend.call('conversation_delete', { id });
+      await (this.#loaded.get(id)?.abandon(remove) ?? remove());
       this.#loaded.delete(id);
       if (this.current.id === id) this.fresh();
       await this.list.refresh();

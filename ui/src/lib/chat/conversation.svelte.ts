@@ -88,11 +88,21 @@ export class Conversation {
     await this.#answer();
   }
 
-  /** Neither a save under way nor an answer that ends later may bring a deleted conversation back. */
-  async abandon(): Promise<void> {
+  /**
+   * Has `remove` delete the conversation, which neither a save under way nor an answer that ends later may bring back;
+   * where it cannot be deleted, it goes on.
+   */
+  async abandon(remove: () => Promise<unknown>): Promise<void> {
     this.#abandoned = true;
     if (this.answering) await this.stop.run();
     await this.#written;
+    try {
+      await remove();
+    } catch (reason) {
+      this.#abandoned = false;
+      void this.save.run();
+      throw reason;
+    }
   }
 
   setSettings(part: Partial<ChatSettings>): void {

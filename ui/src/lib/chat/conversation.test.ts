@@ -228,6 +228,22 @@ describe('a conversation', () => {
     expect(chats.current.entries).toEqual([]);
   });
 
+  it('goes on where it could not be deleted', async () => {
+    const { shell, broken } = breakable('conversation_delete');
+    const chats = chatsOn(shell);
+    const { id } = chats.current;
+    void chats.current.ask('Hello');
+    await vi.advanceTimersByTimeAsync(minute);
+    broken.error = { code: 'disk', message: 'The disk cannot be written to.' };
+    void chats.remove.run(id);
+    await vi.advanceTimersByTimeAsync(100);
+    expect(chats.remove.error?.code).toBe('disk');
+    expect(chats.current.id).toBe(id);
+    void chats.current.ask('Still there?');
+    await vi.advanceTimersByTimeAsync(minute);
+    expect(shell.state.conversations.get(id)?.messages).toHaveLength(4);
+  });
+
   it('stays loaded until it could be saved', async () => {
     const { shell, broken } = breakable('conversation_save');
     broken.error = { code: 'disk_full', message: 'The disk is full.' };
