@@ -179,3 +179,10 @@ test('a model that is being loaded can be given up, and loaded after all', async
   await page.getByRole('button', { name: /^Load OLMoE/ }).click();
   await expect(page.getByRole('button', { name: 'Unload' })).toBeVisible();
 });
+
+test('another model can be chosen while one is being loaded', async ({ page }) => {
+  await open(page, 'settings/models', { mock: 'loading' });
+  await page.getByRole('button', { name: 'Load Tiny MoE' }).click();
+  await expect(page.getByRole('button', { name: 'Unload' })).toBeVisible();
+  await expect(page.getByRole('button', { name: /^Load OLMoE/ })).toBeVisible();
+});

@@ -59,7 +59,7 @@ function models(state: MockState) {
       state.setEngine({ state: 'loading', model: id, progress: 0, message: null });
       for (let step = 1; step <= 5; step += 1) {
         await new Promise((resolve) => setTimeout(resolve, 60));
-        if (state.engine.state !== 'loading') return null;
+        if (state.engine.state !== 'loading' || state.engine.model !== id) return null;
         state.setEngine({ progress: step / 5 });
       }
       state.loadedMemory = state.settings.expertMemory;
