@@ -41,22 +41,13 @@ impl Matrix {
         if !uniform {
             parts = parts.iter().map(Self::unpacked).collect::<Result<_>>()?;
         }
-        let join = |pick: &dyn Fn(&Self) -> Array| -> Result<Array> {
-            let arrays: Vec<_> = parts.iter().map(pick).collect();
-            let joined = concatenate(&arrays, -2)?;
+        let join = |n: usize| -> Result<Array> {
+            let joined = concatenate(&parts.iter().map(|part| part.arrays().0[n]).collect::<Vec<_>>(), -2)?;
             joined.eval()?;
             Ok(joined)
         };
-        Ok(match &parts[0] {
-            Self::Dense { .. } => Self::dense(join(&|m| m.weight().clone())?, None)?,
-            Self::Quantized { bits, .. } => Self::Quantized {
-                weight: join(&|m| m.weight().clone())?,
-                scales: join(&|m| m.scales_and_biases().0)?,
-                biases: join(&|m| m.scales_and_biases().1)?,
-                bits: *bits,
-                bias: None,
-            },
-        })
+        let joined = (0..parts[0].arrays().0.len()).map(join).collect::<Result<_>>()?;
+        Self::of_arrays(joined, parts[0].bits())
     }
 
     /// The same, with a bias for all its outputs.
@@ -120,13 +111,6 @@ impl Matrix {
         match self {
             Self::Dense { .. } => None,
             Self::Quantized { bits, .. } => Some(*bits),
-        }
-    }
-
-    fn scales_and_biases(&self) -> (Array, Array) {
-        match self {
-            Self::Quantized { scales, biases, .. } => (scales.clone(), biases.clone()),
-            Self::Dense { weight, .. } => (weight.clone(), weight.clone()),
         }
     }
 

@@ -1,5 +1,6 @@
 //! One step of decoding: which rows are decoded with which experts, and which of them again with all.
 
+use std::cell::LazyCell;
 use std::time::Instant;
 
 use mlx_rs::Array;
@@ -330,15 +331,16 @@ impl Scheduler {
         }
         let f = self.fallback_rate(indices);
         let Step { rows, of_auto, .. } = self.step;
-        let next = if of_auto { self.auto.next(rows, f) } else { self.auto.beside_others(rows, f) };
+        let next = || if of_auto { self.auto.next(rows, f) } else { self.auto.beside_others(rows, f) };
+        let next = LazyCell::new(next);
         let rare = |f: f64| 1.0 - (1.0 - f).powi(indices.len() as i32) < FEW_FALLBACKS;
         let halves = choice != Choice::All && self.loaded.device == ComputeDevice::Gpu && f.is_some_and(rare);
         let sure = |policy: Policy| match policy {
             Policy::Full | Policy::Little { .. } => true,
             Policy::Mass { .. } => false,
             Policy::Mobile(_) => halves,
-            Policy::Auto(_) if choice == Choice::All => timed == Some(Pass::Big) && next == Plan::Plain,
-            Policy::Auto(_) => halves && next == Plan::Mobile,
+            Policy::Auto(_) if choice == Choice::All => timed == Some(Pass::Big) && *next == Plan::Plain,
+            Policy::Auto(_) => halves && *next == Plan::Mobile,
         };
         let context = self.loaded.limits.context;
         indices.iter().map(|&i| &self.sequences[i]).all(|s| sure(s.policy()) && s.looks_ahead(context))
