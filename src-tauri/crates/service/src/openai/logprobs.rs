@@ -62,17 +62,31 @@ pub(crate) struct CompletionLogprobs {
     top_logprobs: Vec<Map<String, Value>>,
 }
 
+/// Where in the answer the next token begins.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Offset {
+    characters: usize,
+    /// An answer begins without the space that its first token may have.
+    begun: bool,
+}
+
+impl Offset {
+    fn pass(&mut self, text: &Text, id: u32) {
+        let spare = !self.begun && text.bytes(id).is_some_and(|bytes| bytes.starts_with(b" "));
+        let stripped = spare && !decoded(text, id).starts_with(' ');
+        self.characters += characters(text, id) - usize::from(stripped);
+        self.begun |= self.characters > 0 || stripped;
+    }
+}
+
 impl CompletionLogprobs {
-    /// `offset`: where in the answer the first token begins, in characters. Moves it to the end of the last.
-    pub(crate) fn new(text: &Text, tokens: &[Token], offset: &mut usize) -> Self {
+    /// `offset`: where the first token begins. Moves it to the end of the last.
+    pub(crate) fn new(text: &Text, tokens: &[Token], offset: &mut Offset) -> Self {
         let mut lists = Self::default();
         for token in tokens {
-            // An answer begins without the space that its first token has elsewhere.
-            let first = (*offset == 0).then(|| decoded(text, token.id)).filter(|first| is_text(first));
-            lists.text_offset.push(*offset);
-            *offset += first.as_ref().map_or_else(|| characters(text, token.id), |first| first.chars().count());
-            let written = first.unwrap_or_else(|| piece(text, token.id));
-            lists.tokens.push(written);
+            lists.text_offset.push(offset.characters);
+            offset.pass(text, token.id);
+            lists.tokens.push(piece(text, token.id));
             lists.token_logprobs.push(floor(token.logprob.unwrap_or(f32::NEG_INFINITY)));
             let top = token.top_logprobs.iter().map(|l| (piece(text, l.id), floor(l.logprob).into())).collect();
             lists.top_logprobs.push(top);
@@ -99,10 +113,6 @@ fn characters(text: &Text, id: u32) -> usize {
 
 fn decoded(text: &Text, id: u32) -> String {
     text.decode(&[id]).unwrap_or_default()
-}
-
-fn is_text(decoded: &str) -> bool {
-    !decoded.is_empty() && !decoded.contains(char::REPLACEMENT_CHARACTER)
 }
 
 /// JSON knows no infinity; OpenAI writes −9999 for what is as good as impossible.
@@ -154,20 +164,30 @@ mod tests {
 
     #[test]
     fn offsets_are_those_of_the_answer_with_spaces_and_characters_of_many_tokens() {
-        let (text, ids) = (sentence_pieces(), [1, 1, 3, 4, 5, 6, 7, 0]);
-        let answer = text.decode(&ids).expect("decoded");
+        let text = sentence_pieces();
+        let offsets = |ids: &[u32]| {
+            let answer = text.decode(ids).expect("decoded");
+            let mut offset = Offset::default();
+            let lists = ids.iter().map(|&id| CompletionLogprobs::new(&text, &tokens(&[id]), &mut offset));
+            let lists = lists.flat_map(|list| {
+                assert!(list.top_logprobs[0].contains_key(&list.tokens[0]));
+                list.tokens.into_iter().zip(list.text_offset).collect::<Vec<_>>()
+            });
+            let (tokens, offsets): (Vec<_>, Vec<_>) = lists.unzip();
+            assert_eq!(offset.characters, answer.chars().count(), "{answer}");
+            (answer, tokens.concat(), offsets)
+        };
+        let (answer, tokens, places) = offsets(&[1, 1, 3, 4, 5, 6, 7, 0]);
         assert_eq!(answer, "the the🦊s");
-        let mut offset = 0;
-        let first = CompletionLogprobs::new(&text, &tokens(&ids[..1]), &mut offset);
-        assert_eq!((first.tokens, first.text_offset), (vec!["the".to_owned()], vec![0]));
-        let rest = CompletionLogprobs::new(&text, &tokens(&ids[1..]), &mut offset);
-        assert_eq!(rest.tokens, [" the", "\u{FFFD}", "\u{FFFD}", "\u{FFFD}", "\u{FFFD}", "s", "<s>"]);
-        assert_eq!(rest.text_offset, [3, 7, 8, 8, 8, 8, 9]);
-        assert_eq!(offset, answer.chars().count());
+        assert_eq!(tokens, " the the\u{FFFD}\u{FFFD}\u{FFFD}\u{FFFD}s<s>");
+        assert_eq!(places, [0, 3, 7, 8, 8, 8, 8, 9]);
+        assert_eq!(offsets(&[2, 7]).2, [0, 0]);
+        assert_eq!(offsets(&[2, 1]).2, [0, 0]);
+        assert_eq!(offsets(&[0, 7, 1]).2, [0, 0, 1]);
     }
 
     #[test]
-    fn a_chats_tokens_come_with_their_bytes_which_together_are_the_answer() {
+    fn a_chats_tokens_come_with_their_bytes() {
         let text = sentence_pieces();
         let chat = ChatLogprobs::new(&text, &tokens(&[1, 3, 4, 5, 6, 0]));
         let bytes: Vec<_> = chat.content.iter().map(|t| t.token.bytes.clone()).collect();

@@ -16,7 +16,7 @@ pub(crate) use asked::{Asked, Wanted};
 pub(crate) use fields::refuse_unsupported;
 pub(crate) use format::ResponseFormat;
 pub(crate) use head::Head;
-pub(crate) use logprobs::{ChatLogprobs, CompletionLogprobs};
+pub(crate) use logprobs::{ChatLogprobs, CompletionLogprobs, Offset};
 pub(crate) use messages::{Message, conversation};
 pub(crate) use response::{Answers, Choices, Response};
 

@@ -10,7 +10,7 @@ use crate::app::Shared;
 use crate::error::{ApiError, Refusals};
 use crate::events::{self, ServerSentEvent};
 use crate::extract::{Body, Json};
-use crate::openai::{self, Answers, Asked, Choices, CompletionLogprobs, Head, MobileReport, Response};
+use crate::openai::{self, Answers, Asked, Choices, CompletionLogprobs, Head, MobileReport, Offset, Response};
 use crate::options::{Route, count, repeat};
 
 /// Tokens of an answer whose length was not asked for; OpenAI's.
@@ -83,7 +83,7 @@ pub(crate) struct CompletionChoice {
 /// Writes the choices of a completion.
 struct Texts {
     /// Where in its text each answer is.
-    offsets: Vec<usize>,
+    offsets: Vec<Offset>,
 }
 
 impl Choices for Texts {
@@ -93,7 +93,8 @@ impl Choices for Texts {
     type Delta = CompletionChoice;
 
     fn whole(head: &Head, index: usize, Whole { text, tokens, settled, end }: Whole) -> CompletionChoice {
-        let logprobs = head.wanted.logprobs.then(|| CompletionLogprobs::new(&head.text, &settled, &mut 0));
+        let logprobs =
+            head.wanted.logprobs.then(|| CompletionLogprobs::new(&head.text, &settled, &mut Offset::default()));
         let mobile = head.report(tokens, Some(&end.statistics));
         CompletionChoice { index, text, logprobs, finish_reason: Some(end.reason), mobile }
     }
@@ -152,6 +153,6 @@ pub(crate) async fn completions(
         };
         requests.extend(repeat(&request, wanted.n));
     }
-    let writer = Answers::new(model, &engine, wanted, Texts { offsets: vec![0; choices] });
+    let writer = Answers::new(model, &engine, wanted, Texts { offsets: vec![Offset::default(); choices] });
     events::respond(&app, engine, requests, stream, writer).await
 }
