@@ -117,9 +117,11 @@ impl Kernel {
             let status = configure(config, shape, [outputs / each * 32, rows as i32], each, counted);
             let arguments = mlx_sys::mlx_vector_array_new_data(arguments.as_ptr(), arguments.len());
             let (mut products, mut product) = (mlx_sys::mlx_vector_array_new(), mlx_sys::mlx_array_new());
-            let status = status
-                | mlx_sys::mlx_fast_cuda_kernel_apply(&mut products, self.0, arguments, config, stream.as_ptr())
-                | mlx_sys::mlx_vector_array_get(&mut product, products, 0);
+            let mut status =
+                status | mlx_sys::mlx_fast_cuda_kernel_apply(&mut products, self.0, arguments, config, stream.as_ptr());
+            if status == 0 {
+                status = mlx_sys::mlx_vector_array_get(&mut product, products, 0);
+            }
             mlx_sys::mlx_vector_array_free(products);
             mlx_sys::mlx_vector_array_free(arguments);
             mlx_sys::mlx_fast_cuda_kernel_config_free(config);
@@ -175,22 +177,29 @@ mod tests {
         of.take_axis(Array::from_int(at as i32), 0).expect("a row").as_dtype(Dtype::Float32).expect("float32")
     }
 
+    /// With more outputs a warp sums four of them, with fewer two.
     #[test]
     fn large_products_of_single_rows_are_what_float32_gives_on_cuda_and_left_to_mlx_elsewhere() {
-        let (weight, scales, biases) = quantize(random(&[3, 8192, 2112]), 64, 4).expect("quantized");
+        for shape in [[8192, 2112], [4096, 4160]] {
+            assert_products(shape);
+        }
+    }
+
+    fn assert_products([outputs, inputs]: [i32; 2]) {
+        let (weight, scales, biases) = quantize(random(&[3, outputs, inputs]), 64, 4).expect("quantized");
         let packed = |bits| Packed { weight: &weight, scales: &scales, biases: &biases, bits };
-        let x = random(&[3, 1, 2112]);
-        let (experts, inputs) = (Array::from_slice(&[2_u32, 0, 1], &[3]), Array::from_slice(&[1_u32, 1, 0], &[3]));
+        let x = random(&[3, 1, inputs]);
+        let (experts, named) = (Array::from_slice(&[2_u32, 0, 1], &[3]), Array::from_slice(&[1_u32, 1, 0], &[3]));
         let counted = Chosen { inputs: None, experts: &experts };
-        let named = Chosen { inputs: Some(&inputs), experts: &experts };
+        let named = Chosen { inputs: Some(&named), experts: &experts };
         assert!(product(&x, packed(Bits::new(8)), Some(counted)).expect("no error").is_none());
         let cases = [(Some(counted), vec![(0, 2), (1, 0), (2, 1)]), (Some(named), vec![(1, 2), (1, 0), (0, 1)])];
         for (chosen, expected) in cases.into_iter().chain([(None, vec![(0, 0)])]) {
             let made = product(&x, packed(Bits::new(4)), chosen).expect("no error");
             assert_eq!(made.is_some(), on_cuda());
             let Some(made) = made else { continue };
-            assert_eq!(made.shape().last(), Some(&8192));
-            let made = made.reshape(&[-1, 8192]).expect("rows");
+            assert_eq!(made.shape().last(), Some(&outputs));
+            let made = made.reshape(&[-1, outputs]).expect("rows");
             assert_eq!(made.dim(0) as usize, expected.len());
             let [scales, biases] = [&scales, &biases].map(|a| a.as_dtype(Dtype::Float32).expect("float32"));
             let weights = dequantize(&weight, &scales, &biases, 64, 4).expect("unpacked");
@@ -198,8 +207,8 @@ mod tests {
                 let wanted = matmul(row(&x, input), row(&weights, expert).t()).expect("a product");
                 let lost = row(&made, at as u32).subtract(&wanted).and_then(|lost| lost.abs()?.max(None));
                 let lost = lost.expect("compared").item_exact::<f32>();
-                // bfloat16 keeps eight bits of sums of up to 256.
-                assert!(lost <= 0.51, "row {at} of {chosen:?}: {lost}");
+                // bfloat16 keeps eight bits of sums of up to 512.
+                assert!(lost <= 1.01, "row {at} of {chosen:?}: {lost}");
             }
         }
     }
