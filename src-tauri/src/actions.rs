@@ -1,15 +1,17 @@
 //! What can be done from a window and from the tray alike.
 
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use mobile_host::PlaceError;
 use mobile_service::ModelState;
 use serde::{Deserialize, Serialize};
 use tauri::{AppHandle, Manager as _};
 use tauri_plugin_autostart::ManagerExt as _;
 use tauri_plugin_notification::NotificationExt as _;
 
-use crate::contract::{ModelEntry, Settings};
+use crate::contract::{LanSettings, ModelEntry, Settings};
 use crate::error::{CommandError, Result};
 use crate::library::EMBEDDED;
 use crate::state::Shell;
@@ -52,13 +54,20 @@ impl Remembered {
         }
     }
 
-    /// Notes that what was being loaded no longer is.
-    fn end_loading(data: &Path) {
+    /// Notes that a model is no longer being loaded, unless another is by now; without an id, that none is.
+    fn end_loading(data: &Path, id: Option<&str>) {
+        let _one = remembering();
         let remembered = Self::read(data);
-        if remembered.loading {
+        if remembered.loading && (id.is_none() || id == remembered.model.as_deref()) {
             Self { loading: false, ..remembered }.write(data);
         }
     }
+}
+
+/// Held while the slot changes hands and the file with it.
+fn remembering() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Loads a model in the background in place of the present one.
@@ -66,25 +75,33 @@ pub(crate) fn load_model(app: &AppHandle, id: &str) -> Result<()> {
     let shell = app.state::<Shell>();
     let folder = shell.models.folder(id)?;
     shell.calibrations.stop();
-    Remembered { model: Some(id.to_owned()), loading: true }.write(&shell.home.data);
+    let turn = {
+        let _one = remembering();
+        Remembered { model: Some(id.to_owned()), loading: true }.write(&shell.home.data);
+        shell.slot.take_turn()
+    };
     let (app, id) = (app.clone(), id.to_owned());
     tauri::async_runtime::spawn_blocking(move || {
         let shell = app.state::<Shell>();
-        let prepared = shell.slot.load_prepared(&id, |tell| memory::prepare(&shell, &id, folder, tell));
-        if let Err(error) = prepared {
-            tracing::error!("{id} is not loaded: {error}");
+        let loaded = shell.slot.load_prepared(&turn, &id, |tell| memory::prepare(&shell, &id, folder, tell));
+        match loaded {
+            // The mark is no longer this model's.
+            Err(PlaceError::Engine(mobile_engine::Error::CalledOff)) => return,
+            Err(error) => tracing::error!("{id} cannot be loaded: {error}"),
+            Ok(()) => {}
         }
-        // Where another load has begun meanwhile, the mark is that one's.
-        if !matches!(shell.slot.state(), ModelState::Loading { .. }) {
-            Remembered::end_loading(&shell.home.data);
-        }
+        Remembered::end_loading(&shell.home.data, Some(&id));
     });
     Ok(())
 }
 
 pub(crate) fn unload_model(app: &AppHandle) {
     let shell = app.state::<Shell>();
-    Remembered { model: None, loading: false }.write(&shell.home.data);
+    {
+        let _one = remembering();
+        Remembered { model: None, loading: false }.write(&shell.home.data);
+        drop(shell.slot.take_turn());
+    }
     shell.calibrations.stop();
     shell.slot.clear();
 }
@@ -151,7 +168,9 @@ pub(crate) fn change_settings(app: &AppHandle, settings: Settings) -> Result<Set
     let before = self::settings(app);
     shell.settings.set(settings.clone())?;
     if let Err(error) = apply(app, &before, &settings) {
-        shell.settings.set(before)?;
+        // A switch in the menu may have opened the endpoint meanwhile.
+        let lan = |now: LanSettings| if now == settings.lan { before.lan } else { now };
+        shell.settings.change(|now| *now = Settings { lan: lan(now.lan), ..before.clone() })?;
         return Err(error);
     }
     let kept = self::settings(app);
@@ -212,7 +231,7 @@ pub(crate) fn quit(app: AppHandle) {
             tokio::time::sleep(SAVING).await;
         }
         // Loading that ends because the owner quits is no reason not to begin it again.
-        Remembered::end_loading(&app.state::<Shell>().home.data);
+        Remembered::end_loading(&app.state::<Shell>().home.data, None);
         app.exit(0);
     });
 }
@@ -236,7 +255,12 @@ mod tests {
         assert_eq!(Remembered::read(data), is(EMBEDDED, false));
         is("a/large", true).write(data);
         assert_eq!(Remembered::read(data), is("a/large", true));
-        Remembered::end_loading(data);
+        Remembered::end_loading(data, Some("a/small"));
+        assert_eq!(Remembered::read(data), is("a/large", true), "it is another that ended");
+        Remembered::end_loading(data, Some("a/large"));
+        assert_eq!(Remembered::read(data), is("a/large", false));
+        is("a/large", true).write(data);
+        Remembered::end_loading(data, None);
         assert_eq!(Remembered::read(data), is("a/large", false));
         // As older versions wrote it.
         std::fs::write(data.join(REMEMBERED), r#"{"model":"a/small"}"#).expect("written");

@@ -16,7 +16,7 @@ pub(crate) fn prepare(
     shell: &Shell,
     id: &str,
     folder: PathBuf,
-    tell: &mut dyn FnMut(Progress),
+    tell: &mut dyn FnMut(Progress) -> Result<(), mobile_engine::Error>,
 ) -> Result<LoadOptions, PlaceError> {
     let settings = shell.settings.get();
     let compute = Compute::for_device(ComputeDevice::detect()?);
@@ -24,13 +24,16 @@ pub(crate) fn prepare(
     let choice = Shape::open(&folder.join("config.json"))
         .map_or(MemoryChoice::Auto, |shape| MemoryChoice::of_budget(settings.expert_memory, &shape, compute));
     let source = Source { folder, compute: Some(compute), quantize: None };
-    let placed = place(&shell.models.library(), source, choice, &mut |step| match step {
-        Placing::Streaming { experts, free, memory } => {
-            let [experts, free, memory] = [experts, free, memory].map(bytes);
-            tracing::info!("{id}: {experts} of experts, {free} free: streaming them with {memory} in memory");
+    let placed = place(&shell.models.library(), source, choice, &mut |step| {
+        match step {
+            Placing::Streaming { experts, free, memory } => {
+                let [experts, free, memory] = [experts, free, memory].map(bytes);
+                tracing::info!("{id}: {experts} of experts, {free} free: streaming them with {memory} in memory");
+            }
+            Placing::Waiting => tracing::info!("{id}: another program is arranging experts; waiting for it"),
+            Placing::Arranging { done, total } => tell(Progress { done, total })?,
         }
-        Placing::Waiting => tracing::info!("{id}: another program is arranging experts; waiting for it"),
-        Placing::Arranging { done, total } => tell(Progress { done, total }),
+        Ok(())
     })?;
     Ok(LoadOptions {
         name: Some(id.to_owned()),

@@ -33,7 +33,7 @@ fn bar() -> ProgressBar {
     ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-fn show(bar: &ProgressBar, step: Placing) {
+fn show(bar: &ProgressBar, step: Placing) -> Result<(), mobile_engine::Error> {
     match step {
         Placing::Streaming { experts, free, memory } => eprintln!(
             "{} of experts do not fit into the {} that are free: streaming them with {} in memory at a time",
@@ -47,6 +47,7 @@ fn show(bar: &ProgressBar, step: Placing) {
             bar.set_position(done as u64);
         }
     }
+    Ok(())
 }
 
 impl From<PlaceError> for Failure {

@@ -26,6 +26,7 @@ pub(crate) fn load(args: &ModelArgs) -> Result<Engine, Failure> {
     let engine = Engine::load(options, move |p| {
         shown.set_length(p.total as u64);
         shown.set_position(p.done as u64);
+        Ok(())
     })
     .map_err(|e| Failure::Model(e.to_string()));
     bar.finish_and_clear();

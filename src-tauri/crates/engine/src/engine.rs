@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -57,8 +57,6 @@ pub struct LoadOptions {
     pub look_ahead: bool,
     /// Where streamed experts learn how short memory is.
     pub pressure: PressureWatch,
-    /// Once it is true, a load that is under way ends with [`Error::CalledOff`], after the layer it is at.
-    pub called_off: Arc<AtomicBool>,
 }
 
 impl LoadOptions {
@@ -79,7 +77,6 @@ impl LoadOptions {
             reads: ExpertReads::default(),
             look_ahead: false,
             pressure: PressureWatch::default(),
-            called_off: Arc::default(),
         }
     }
 }
@@ -232,11 +229,12 @@ impl Drop for Worker {
 }
 
 impl Engine {
-    /// Loads a model on a thread of its own and waits until it is ready.
+    /// Loads a model on a thread of its own and waits until it is ready. `progress` is told when it begins and after each
+    /// layer, and may call the rest off.
     ///
     /// # Errors
-    /// Whatever is wrong with the checkpoint, naming file and field; [`Error::CalledOff`].
-    pub fn load(options: LoadOptions, progress: impl FnMut(Progress) + Send + 'static) -> Result<Self> {
+    /// Whatever is wrong with the checkpoint, naming file and field; what `progress` gives, [`Error::CalledOff`] say.
+    pub fn load(options: LoadOptions, progress: impl FnMut(Progress) -> Result<()> + Send + 'static) -> Result<Self> {
         let (ready, loaded) = oneshot::channel();
         let queue = options.queue.max(1);
         let (messages, receiver) = mpsc::unbounded_channel();
@@ -365,7 +363,7 @@ fn wait<T>(mut receiver: oneshot::Receiver<T>) -> Result<T> {
     }
 }
 
-fn load(options: &LoadOptions, mut progress: impl FnMut(Progress)) -> Result<(Loaded, ModelInfo)> {
+fn load(options: &LoadOptions, mut progress: impl FnMut(Progress) -> Result<()>) -> Result<(Loaded, ModelInfo)> {
     let _working = exit::working();
     let started = Instant::now();
     let folder = &options.folder;
@@ -381,11 +379,10 @@ fn load(options: &LoadOptions, mut progress: impl FnMut(Progress)) -> Result<(Lo
     let rows = store.as_ref().map(Store::rows).unwrap_or_default();
     mlx_rs::memory::reset_peak_memory()?;
     let loader = Loader { tensors: &tensors, config: &config, dtype: compute.dtype(), quantize, store };
-    let model = Model::load(&loader, &spec, &mut |done, total| {
-        progress(Progress { done, total });
-        if options.called_off.load(Ordering::Relaxed) { Err(Error::CalledOff) } else { Ok(()) }
-    })?;
+    let model = Model::load(&loader, &spec, &mut |done, total| progress(Progress { done, total }));
+    // Of a load that failed, what was read by then.
     mlx_rs::memory::clear_cache()?;
+    let model = model?;
     exit::guard();
 
     let context = options.context.map_or(config.context, |c| c.min(config.context)).max(1);

@@ -37,7 +37,7 @@ fn prompt() -> Vec<u32> {
 fn arranged(source: &Path) -> (TempDir, PathBuf) {
     let home = tempfile::tempdir().expect("a temporary folder");
     let target = home.path().join("arranged");
-    arrange(source, &target, Compute::F32, None, |_, _| {}).expect("arranged");
+    arrange(source, &target, Compute::F32, None, |_, _| Ok(())).expect("arranged");
     (home, target)
 }
 
@@ -45,7 +45,7 @@ fn load(folder: &Path, change: impl FnOnce(&mut LoadOptions)) -> Result<Engine, 
     let mut options = LoadOptions { compute: Some(Compute::F32), ..LoadOptions::new(folder) };
     options.expert_memory = ExpertMemory::Share(0.125);
     change(&mut options);
-    Engine::load(options, |_| {})
+    Engine::load(options, |_| Ok(()))
 }
 
 fn with_reads(folder: &Path, reads: ExpertReads) -> Engine {

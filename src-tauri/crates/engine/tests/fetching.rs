@@ -20,7 +20,7 @@ const LONG: usize = 600;
 fn streamed(memory: ExpertMemory, before: impl Fn(ExpertRead<'_>) + Send + Sync + 'static) -> (TempDir, Engine) {
     let home = tempfile::tempdir().expect("a temporary folder");
     let folder = home.path().join("arranged");
-    arrange(&embedded(), &folder, Compute::F32, None, |_, _| {}).expect("arranged");
+    arrange(&embedded(), &folder, Compute::F32, None, |_, _| Ok(())).expect("arranged");
     let mut options = LoadOptions { expert_memory: memory, ..LoadOptions::new(folder) };
     options.reads = ExpertReads {
         before: Some(Arc::new(move |read| {
@@ -29,7 +29,7 @@ fn streamed(memory: ExpertMemory, before: impl Fn(ExpertRead<'_>) + Send + Sync 
         })),
         ..ExpertReads::default()
     };
-    (home, Engine::load(options, |_| {}).expect("loaded"))
+    (home, Engine::load(options, |_| Ok(())).expect("loaded"))
 }
 
 #[test]

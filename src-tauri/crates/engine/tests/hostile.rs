@@ -140,7 +140,7 @@ fn sizes_that_no_model_has_are_refused_before_anything_is_made() {
         let words = if field == "num_hidden_layers" { field } else { "experts are above" };
         assert!(refused(|| check(folder.path())).contains(words), "{name}");
         assert!(refused(|| convert(folder.path(), &target, Bits::new(4), |_, _| {})).contains(words), "{name}");
-        let arranged = || arrange(folder.path(), &target, Compute::F32, None, |_, _| {});
+        let arranged = || arrange(folder.path(), &target, Compute::F32, None, |_, _| Ok(()));
         assert!(refused(arranged).contains(words), "{name}");
     }
 }

@@ -12,7 +12,7 @@ const PROMPT: &[u32] = &[869, 354, 262, 483, 477, 262, 2070, 282, 262, 1785, 18]
 /// An engine that decodes one request at a time and lets two wait.
 fn narrow() -> Engine {
     let options = LoadOptions { queue: 2, max_sequences: 1, ..LoadOptions::new(embedded()) };
-    Engine::load(options, |_| {}).expect("loaded")
+    Engine::load(options, |_| Ok(())).expect("loaded")
 }
 
 /// A request that runs until it is cancelled, or for many seconds.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 fn refusal(name: &str, change: impl FnOnce(&Path)) -> String {
     let folder = micro(name);
     change(folder.path());
-    match Engine::load(LoadOptions::new(folder.path()), |_| {}) {
+    match Engine::load(LoadOptions::new(folder.path()), |_| Ok(())) {
         Ok(_) => panic!("{name} was loaded all the same"),
         Err(error) => error.to_string(),
     }
@@ -40,7 +40,7 @@ const SINGLE: &str = "mixtral-window";
 
 #[test]
 fn a_folder_that_is_not_there() {
-    let error = Engine::load(LoadOptions::new("/nonexistent/model"), |_| {}).expect_err("refused").to_string();
+    let error = Engine::load(LoadOptions::new("/nonexistent/model"), |_| Ok(())).expect_err("refused").to_string();
     assert_says(&error, &["/nonexistent/model", "No such file"]);
 }
 
@@ -178,7 +178,7 @@ fn requests_that_make_no_sense() {
 fn a_full_queue_says_so() {
     let folder = micro(SINGLE);
     let options = LoadOptions { queue: 2, max_sequences: 1, ..LoadOptions::new(folder.path()) };
-    let engine = Engine::load(options, |_| {}).expect("loaded");
+    let engine = Engine::load(options, |_| Ok(())).expect("loaded");
     let mut accepted = Vec::new();
     let refused = (0..50).find_map(|_| match engine.submit(plain(&[40; 100], 28, Prefill::All)) {
         Ok(generation) => {

@@ -41,14 +41,15 @@ fn policies() -> [Policy; 7] {
 fn arranged(source: &Path, quantize: Option<Bits>) -> (TempDir, PathBuf) {
     let home = tempfile::tempdir().expect("a temporary folder");
     let target = home.path().join("arranged");
-    arrange(source, &target, Compute::F32, quantize, |_, _| {}).unwrap_or_else(|e| panic!("{}: {e}", source.display()));
+    arrange(source, &target, Compute::F32, quantize, |_, _| Ok(()))
+        .unwrap_or_else(|e| panic!("{}: {e}", source.display()));
     (home, target)
 }
 
 fn load(folder: &Path, change: impl FnOnce(&mut LoadOptions)) -> Result<Engine, Error> {
     let mut options = LoadOptions { compute: Some(Compute::F32), ..LoadOptions::new(folder) };
     change(&mut options);
-    Engine::load(options, |_| {})
+    Engine::load(options, |_| Ok(()))
 }
 
 fn with_memory(folder: &Path, memory: ExpertMemory) -> Engine {
@@ -360,13 +361,20 @@ fn an_interrupted_arrangement_goes_on_and_one_with_other_settings_begins_anew() 
     let source = micro("olmoe-sharded");
     let home = tempfile::tempdir().expect("a temporary folder");
     let target = home.path().join("model");
-    let interrupted = std::panic::catch_unwind(|| {
-        arrange(source.path(), &target, Compute::F32, None, |done, _| assert!(done < 1, "interrupted"))
-    });
-    assert!(interrupted.is_err() && !target.exists());
+    let interrupted =
+        arrange(
+            source.path(),
+            &target,
+            Compute::F32,
+            None,
+            |done, _| {
+                if done < 1 { Ok(()) } else { Err(Error::CalledOff) }
+            },
+        );
+    assert!(matches!(interrupted, Err(Error::CalledOff)) && !target.exists());
     let finished = home.path().join(".model.partial/experts-000.bin");
     let before = std::fs::metadata(&finished).expect("the first layer").modified().expect("a time");
-    arrange(source.path(), &target, Compute::F32, None, |_, _| {}).expect("arranged");
+    arrange(source.path(), &target, Compute::F32, None, |_, _| Ok(())).expect("arranged");
     assert!(is_arranged(&target) && !home.path().join(".model.partial").exists());
     let after = std::fs::metadata(target.join("experts-000.bin")).expect("the first layer").modified().expect("a time");
     assert_eq!(after, before, "the finished layer was used");
@@ -374,12 +382,12 @@ fn an_interrupted_arrangement_goes_on_and_one_with_other_settings_begins_anew() 
     let other = home.path().join("other");
     std::fs::rename(&target, home.path().join(".other.partial")).expect("renamed");
     let bits = Some(Bits { bits: 4, group_size: 32 });
-    arrange(source.path(), &other, Compute::F32, bits, |_, _| {}).expect("arranged");
+    arrange(source.path(), &other, Compute::F32, bits, |_, _| Ok(())).expect("arranged");
     let engine = with_memory(&other, ExpertMemory::Share(0.5));
     assert_eq!(engine.info().bits, Some(4));
     assert!(matches!(
-        arrange(source.path(), &other, Compute::F32, bits, |_, _| {}),
+        arrange(source.path(), &other, Compute::F32, bits, |_, _| Ok(())),
         Err(Error::File(FileError::Write { .. }))
     ));
-    assert!(arrange(&other, &home.path().join("third"), Compute::F32, None, |_, _| {}).is_err());
+    assert!(arrange(&other, &home.path().join("third"), Compute::F32, None, |_, _| Ok(())).is_err());
 }

@@ -34,10 +34,10 @@ fn decode(engine: &Engine, prompt: &[u32], policy: Policy) -> (Vec<Token>, Count
 fn streamed(source: &Path) -> (tempfile::TempDir, Engine) {
     let home = tempfile::tempdir().expect("a temporary folder");
     let folder = home.path().join("arranged");
-    arrange(source, &folder, Compute::F32, None, |_, _| {}).expect("arranged");
+    arrange(source, &folder, Compute::F32, None, |_, _| Ok(())).expect("arranged");
     let expert_memory = ExpertMemory::Share(0.25);
     let options = LoadOptions { compute: Some(Compute::F32), expert_memory, ..LoadOptions::new(&folder) };
-    (home, Engine::load(options, |_| {}).expect("loaded"))
+    (home, Engine::load(options, |_| Ok(())).expect("loaded"))
 }
 
 /// What every table must be: as many evaluations as were counted otherwise, spread evenly over the layers.

@@ -22,7 +22,10 @@ pub fn convert(
 ) -> Result<Converted, PlaceError> {
     let target = Target { folder: target, doing: "the conversion", elsewhere: "name a folder on another disk" };
     target.must_be_new()?;
-    let _alone = target.alone(waiting)?;
+    let _alone = target.alone(|| {
+        waiting();
+        Ok(())
+    })?;
     target.must_be_new()?;
     if let Ok(shape) = Shape::open(&source.join("config.json")) {
         let quantization = Quantization { bits: bits.bits as u64, group_size: bits.group_size as u64 };

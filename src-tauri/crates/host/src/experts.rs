@@ -109,6 +109,9 @@ pub enum Placing {
     },
 }
 
+/// Hears of each step, and may call off what is left.
+pub type Tell<'a> = dyn FnMut(Placing) -> Result<(), mobile_engine::Error> + 'a;
+
 /// Why a checkpoint cannot be placed or written.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
@@ -143,11 +146,11 @@ pub fn place(
     library: &Library,
     source: Source,
     choice: MemoryChoice,
-    tell: &mut dyn FnMut(Placing),
+    tell: &mut Tell<'_>,
 ) -> Result<Placed, PlaceError> {
     let memory = match choice {
         MemoryChoice::Exactly(memory) => memory,
-        MemoryChoice::Auto => automatic(&source, tell),
+        MemoryChoice::Auto => automatic(&source, tell)?,
     };
     if matches!(memory, ExpertMemory::All) || is_arranged(&source.folder) {
         return Ok(Placed { folder: source.folder, memory });
@@ -158,7 +161,7 @@ pub fn place(
     if !is_arranged(&target) {
         let writing =
             Target { folder: &target, doing: ARRANGING, elsewhere: "set MOBILE_HOME to a folder on another disk" };
-        let _alone = writing.alone(|| tell(Placing::Waiting))?;
+        let _alone = writing.alone(|| Ok(tell(Placing::Waiting)?))?;
         if !is_arranged(&target) {
             arrange_alone(&source, &writing, tell)?;
         }
@@ -168,15 +171,15 @@ pub fn place(
 
 /// As [`memory_within`], for one checkpoint. One that cannot be assessed goes to the engine as it is, whose error says
 /// more.
-fn automatic(source: &Source, tell: &mut dyn FnMut(Placing)) -> ExpertMemory {
-    let (Ok(shape), Ok(compute)) = (source.shape(), source.compute()) else { return ExpertMemory::All };
+fn automatic(source: &Source, tell: &mut Tell<'_>) -> Result<ExpertMemory, PlaceError> {
+    let (Ok(shape), Ok(compute)) = (source.shape(), source.compute()) else { return Ok(ExpertMemory::All) };
     let usage = Use { quantize: source.quantization(), ..Use::default() };
     let free = available_memory();
     let (memory, experts) = memory_within(&held(&shape, compute), &usage, free);
     if let ExpertMemory::Bytes(memory) = memory {
-        tell(Placing::Streaming { experts, free, memory });
+        tell(Placing::Streaming { experts, free, memory })?;
     }
-    memory
+    Ok(memory)
 }
 
 /// All of the experts where they fit into `free` bytes, else what is left beside the rest of the model; and the bytes of
@@ -194,15 +197,15 @@ fn memory_within(shape: &Shape, usage: &Use, free: u64) -> (ExpertMemory, u64) {
 ///
 /// # Errors
 /// [`PlaceError`]; [`PlaceError::NoSpace`] before anything is written, or when others fill the disk meanwhile.
-pub fn arrange(source: &Source, target: &Path, tell: &mut dyn FnMut(Placing)) -> Result<(), PlaceError> {
+pub fn arrange(source: &Source, target: &Path, tell: &mut Tell<'_>) -> Result<(), PlaceError> {
     let target = Target { folder: target, doing: ARRANGING, elsewhere: "name a folder on another disk" };
     target.must_be_new()?;
-    let _alone = target.alone(|| tell(Placing::Waiting))?;
+    let _alone = target.alone(|| Ok(tell(Placing::Waiting)?))?;
     target.must_be_new()?;
     arrange_alone(source, &target, tell)
 }
 
-fn arrange_alone(source: &Source, target: &Target<'_>, tell: &mut dyn FnMut(Placing)) -> Result<(), PlaceError> {
+fn arrange_alone(source: &Source, target: &Target<'_>, tell: &mut Tell<'_>) -> Result<(), PlaceError> {
     let compute = source.compute()?;
     if let Ok(shape) = source.shape() {
         let experts = shape.moe_layers() * shape.experts * held(&shape, compute).expert_bytes(source.quantization());

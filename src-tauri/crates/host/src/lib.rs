@@ -17,7 +17,7 @@ mod target;
 
 pub use calibration::{Calibration, Found, Survey, Watch};
 pub use convert::convert;
-pub use experts::{MemoryChoice, PlaceError, Placed, Placing, Plan, Source, arrange, place, plan};
+pub use experts::{MemoryChoice, PlaceError, Placed, Placing, Plan, Source, Tell, arrange, place, plan};
 pub use files::{Readers, write_json};
 pub use forced::{Baseline, MeasureError, Measured, Setting, measure};
 pub use items::{Item, sample, spread_evenly, windows};

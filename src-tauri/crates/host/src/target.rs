@@ -22,14 +22,14 @@ impl Target<'_> {
     /// Waits until nobody else writes a model beside this one: two at once would write to the same files. The folder
     /// above is locked itself, so that nothing is left behind; the lock ends with the file, also when the process is
     /// killed.
-    pub(crate) fn alone(&self, waiting: impl FnOnce()) -> Result<Option<File>, PlaceError> {
+    pub(crate) fn alone(&self, waiting: impl FnOnce() -> Result<(), PlaceError>) -> Result<Option<File>, PlaceError> {
         let folder = self.parent();
         let made = fs::create_dir_all(folder).and_then(|()| File::open(folder));
         let file = made.map_err(|source| PlaceError::Folder { folder: folder.to_owned(), source })?;
         let locked = match file.try_lock() {
             Ok(()) => true,
             Err(TryLockError::WouldBlock) => {
-                waiting();
+                waiting()?;
                 file.lock().is_ok()
             }
             Err(TryLockError::Error(_)) => false,

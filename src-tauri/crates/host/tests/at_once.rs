@@ -18,6 +18,10 @@ const BEGUN: &str = "one layer is done";
 const NAME: &str = "the_other_is_waited_for";
 
 fn placed(home: &Path, tell: &mut dyn FnMut(Placing)) -> Placed {
+    let tell = &mut |step| {
+        tell(step);
+        Ok(())
+    };
     let library = Library::with_cache(home.join("home"), home.join("cache"));
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../resources/olmoe-tiny");
     let source = Source { folder, compute: None, quantize: None };

@@ -51,7 +51,7 @@ fn on_small_disk(disk: &Path) {
     };
     let mut arranged = 0;
     let mut fill = |step: Placing| {
-        let Placing::Arranging { done, .. } = step else { return };
+        let Placing::Arranging { done, .. } = step else { return Ok(()) };
         arranged = done;
         if done == 2 {
             // Somebody else takes all the rest but a page.
@@ -61,6 +61,7 @@ fn on_small_disk(disk: &Path) {
             let length = file.metadata().expect("known").len();
             file.set_len(length - 4096).expect("shortened");
         }
+        Ok(())
     };
     let error = place(&library, source.clone(), half, &mut fill).expect_err("the disk is full");
     assert!(matches!(error, PlaceError::NoSpace(_)), "{error:?}");
@@ -84,12 +85,12 @@ fn on_small_disk(disk: &Path) {
     assert_eq!(before.len(), 2);
 
     std::fs::remove_file(&filler).expect("freed");
-    let placed = place(&library, source, half, &mut |_| {}).expect("there is room again");
+    let placed = place(&library, source, half, &mut |_| Ok(())).expect("there is room again");
     assert_eq!(times(&placed.folder), before, "finished layers are used");
     assert_eq!(streamed().collect::<Vec<_>>(), std::slice::from_ref(&placed.folder));
     let answer = |folder: PathBuf, memory| {
         let options = LoadOptions { expert_memory: memory, ..LoadOptions::new(folder) };
-        let engine = Engine::load(options, |_| {}).expect("loaded");
+        let engine = Engine::load(options, |_| Ok(())).expect("loaded");
         let request = Request { policy: Policy::Full, ..Request::new((40..60).collect(), 16) };
         let (tokens, _) = engine.submit(request).expect("submitted").wait().expect("decoded");
         tokens.iter().map(|t| t.id).collect::<Vec<_>>()

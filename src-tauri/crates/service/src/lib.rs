@@ -27,4 +27,4 @@ pub use keys::{KeyError, Keys, StoredKey};
 pub use nodes::{BrowseError, Node, Nodes};
 pub use reach::Reachable;
 pub use server::{Connected, Handle, ServeError, Service};
-pub use slot::{ModelSlot, ModelState, ReadyModel};
+pub use slot::{ModelSlot, ModelState, ReadyModel, Turn};

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mobile_engine::{Engine, LoadOptions, Policy, Progress};
+use mobile_engine::{Engine, Error, LoadOptions, Policy, Progress};
 use tokio::sync::watch;
 
 use crate::clock::unix_seconds;
@@ -48,11 +48,19 @@ pub struct ModelSlot {
     state: Arc<watch::Sender<ModelState>>,
     policy: Arc<watch::Sender<Policy>>,
     turn: Arc<Mutex<Turn>>,
-    loading: Arc<Mutex<()>>,
+    /// Held while a model comes into memory or goes out of it.
+    moving: Arc<Mutex<()>>,
 }
 
-/// Who fills the slot: true once it is somebody else's turn.
-type Turn = Arc<AtomicBool>;
+/// The right to fill the slot, until somebody else takes it.
+#[derive(Debug, Clone, Default)]
+pub struct Turn(Arc<AtomicBool>);
+
+impl Turn {
+    fn is_over(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
 
 impl Default for ModelSlot {
     fn default() -> Self {
@@ -68,7 +76,7 @@ impl ModelSlot {
             state: Arc::new(watch::Sender::new(ModelState::Empty)),
             policy: Arc::new(watch::Sender::new(Policy::default())),
             turn: Arc::default(),
-            loading: Arc::default(),
+            moving: Arc::default(),
         }
     }
 
@@ -86,7 +94,7 @@ impl ModelSlot {
 
     /// Puts a loaded engine in. Requests that run on the one before go on to their end.
     pub fn set_ready(&self, engine: Engine) {
-        self.take_turn();
+        drop(self.take_turn());
         self.put(ModelState::Ready(ReadyModel { engine, since: unix_seconds() }));
     }
 
@@ -102,53 +110,61 @@ impl ModelSlot {
 
     /// Empties the slot. The engine ends when its last request has.
     pub fn clear(&self) {
-        self.take_turn();
+        drop(self.take_turn());
         self.put(ModelState::Empty);
+    }
+
+    /// Calls off a load that is under way, which ends after the layer it is at, and gives the right to the next.
+    #[must_use]
+    pub fn take_turn(&self) -> Turn {
+        let (mut current, turn) = (self.turn.lock().unwrap_or_else(PoisonError::into_inner), Turn::default());
+        current.0.store(true, Ordering::SeqCst);
+        current.clone_from(&turn);
+        turn
     }
 
     /// Lets go of the present model, loads another and shows the progress on the way. Blocks until the model is ready,
     /// so call it from a thread that may wait. A load that is still under way is called off, so that no two are in memory.
     ///
     /// # Errors
-    /// As [`Engine::load`]; the slot then says so too, unless it was called off.
-    pub fn load(&self, options: LoadOptions) -> Result<(), mobile_engine::Error> {
+    /// As [`Engine::load`]; the slot then says so too. [`Error::CalledOff`] once it is somebody else's turn.
+    pub fn load(&self, options: LoadOptions) -> Result<(), Error> {
         let name = options.name.clone().unwrap_or_else(|| {
             options.folder.file_name().map_or_else(|| "model".to_owned(), |n| n.to_string_lossy().into_owned())
         });
-        self.load_prepared(&name, |_| Ok(options))
+        self.load_prepared(&self.take_turn(), &name, |_| Ok(options))
     }
 
     /// As [`ModelSlot::load`], for a model that takes some work before it can be loaded; `prepare` does it once the
-    /// present model has gone, and tells how far it has come.
+    /// present model has gone, and tells how far it has come, which is answered by whether it is to go on.
     ///
     /// # Errors
-    /// As `prepare` and [`Engine::load`]; the slot then says so too.
-    pub fn load_prepared<E: From<mobile_engine::Error> + Display>(
+    /// As `prepare` and [`Engine::load`]; the slot then says so too. [`Error::CalledOff`] once it is somebody else's turn.
+    pub fn load_prepared<E: From<Error> + Display>(
         &self,
+        turn: &Turn,
         name: &str,
-        prepare: impl FnOnce(&mut dyn FnMut(Progress)) -> Result<LoadOptions, E>,
+        prepare: impl FnOnce(&mut dyn FnMut(Progress) -> Result<(), Error>) -> Result<LoadOptions, E>,
     ) -> Result<(), E> {
-        let turn = self.take_turn();
-        self.set_loading(name, Progress { done: 0, total: 0 });
-        // The memory of a load that is being called off is free once it has ended.
-        drop(self.load_alone());
-        let (slot, model, ours) = (self.clone(), name.to_owned(), Arc::clone(&turn));
+        let (slot, model, ours) = (self.clone(), name.to_owned(), turn.clone());
         let mut tell = move |progress| slot.put_in_turn(&ours, ModelState::Loading { model: model.clone(), progress });
-        let loaded = prepare(&mut tell).and_then(|options| {
-            let _alone = self.load_alone();
-            let engine = Engine::load(LoadOptions { called_off: Arc::clone(&turn), ..options }, tell)?;
-            Ok(ReadyModel { engine, since: unix_seconds() })
-        });
-        match loaded {
-            Ok(ready) => {
-                self.put_in_turn(&turn, ModelState::Ready(ready));
-                Ok(())
-            }
-            Err(error) => {
-                self.put_in_turn(&turn, ModelState::Failed { model: name.to_owned(), message: error.to_string() });
-                Err(error)
-            }
+        {
+            // Whoever asks how much memory is free finds neither the model before nor one whose load is called off.
+            let _alone = self.alone();
+            tell(Progress { done: 0, total: 0 })?;
         }
+        let prepared = prepare(&mut tell);
+        let _alone = self.alone();
+        let loaded = prepared.and_then(|options| {
+            let engine = Engine::load(options, tell)?;
+            Ok(self.put_in_turn(turn, ModelState::Ready(ReadyModel { engine, since: unix_seconds() }))?)
+        });
+        if let Err(error) = &loaded {
+            // Nobody asks why a load that was called off has failed.
+            let failed = ModelState::Failed { model: name.to_owned(), message: error.to_string() };
+            self.put_in_turn(turn, failed).ok();
+        }
+        loaded
     }
 
     /// The policy of requests that name none.
@@ -163,30 +179,28 @@ impl ModelSlot {
     }
 
     fn put(&self, state: ModelState) {
-        // The old state is dropped here, outside the channel's lock: with it may go the last handle of an engine.
-        drop(self.state.send_replace(state));
+        let before = self.state.send_replace(state);
+        // Outside the channel's lock: with it may go the last handle of an engine.
+        if let ModelState::Ready(model) = before {
+            let _alone = self.alone();
+            drop(model);
+        }
     }
 
-    /// Calls off what is still under way.
-    fn take_turn(&self) -> Turn {
-        let (mut current, turn) = (self.turn.lock().unwrap_or_else(PoisonError::into_inner), Turn::default());
-        current.store(true, Ordering::SeqCst);
-        current.clone_from(&turn);
-        turn
-    }
-
-    fn load_alone(&self) -> MutexGuard<'_, ()> {
-        self.loading.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn put_in_turn(&self, turn: &Turn, mut state: ModelState) {
-        // What is left over is dropped outside the channel's lock, as in `put`.
-        self.state.send_if_modified(|current| {
-            let ours = !turn.load(Ordering::SeqCst);
+    fn put_in_turn(&self, turn: &Turn, mut state: ModelState) -> Result<(), Error> {
+        let put = self.state.send_if_modified(|current| {
+            let ours = !turn.is_over();
             if ours {
                 std::mem::swap(current, &mut state);
             }
             ours
         });
+        // As in `put`; the caller is alone where it is a model that goes.
+        drop(state);
+        if put { Ok(()) } else { Err(Error::CalledOff) }
+    }
+
+    fn alone(&self) -> MutexGuard<'_, ()> {
+        self.moving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -36,11 +36,11 @@ fn body(route: &str, stream: bool) -> Value {
 fn streamed(reads: ExpertReads) -> (TempDir, PathBuf, Engine) {
     let (source, home) = (common::checkpoint(true), tempfile::tempdir().expect("a temporary folder"));
     let folder = home.path().join("arranged");
-    arrange(source.path(), &folder, Compute::F32, None, |_, _| {}).expect("arranged");
+    arrange(source.path(), &folder, Compute::F32, None, |_, _| Ok(())).expect("arranged");
     let mut options = LoadOptions::new(&folder);
     options.name = Some(MODEL.to_owned());
     (options.expert_memory, options.reads) = (ExpertMemory::Share(0.25), reads);
-    let engine = Engine::load(options, |_| {}).expect("loaded");
+    let engine = Engine::load(options, |_| Ok(())).expect("loaded");
     (home, folder, engine)
 }
 

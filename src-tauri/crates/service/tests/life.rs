@@ -282,7 +282,7 @@ fn a_load_ends_when_another_begins_and_leaves_the_slot_to_it() {
     let (first_slot, prepared) = (slot.clone(), options("first"));
     std::thread::scope(|scope| {
         let first = scope.spawn(move || {
-            first_slot.load_prepared("first", |_| {
+            first_slot.load_prepared(&first_slot.take_turn(), "first", |_| {
                 begun.send(()).expect("heard");
                 may_go_on.recv().map_err(|_| Error::Closed)?;
                 Ok(prepared)

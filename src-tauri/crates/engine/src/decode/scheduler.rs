@@ -112,6 +112,9 @@ impl Scheduler {
         }
         let _working = exit::working();
         drop(self);
+        // What MLX keeps of the model's memory for itself, the next model is to have. It frees it at the latest when the
+        // process ends.
+        let _ = mlx_rs::memory::clear_cache();
     }
 
     /// Lets a pass that nobody wants any more come to its end: the process may end next, and takes MLX down with it.

@@ -63,16 +63,17 @@ pub struct Arranged {
 /// Writes the checkpoint of `source` to `target`, a folder that must not exist, with its experts arranged for streaming:
 /// cast to `compute` and quantized to `quantize` exactly as loading would, so that streaming computes the same tokens.
 /// One expert is in memory at a time. An interrupted run leaves `target` absent; its finished layers are used by the
-/// next one of the same source and settings. The source is not needed afterwards.
+/// next one of the same source and settings. The source is not needed afterwards. `progress` is told of the layers that
+/// are done and of all, and may call the rest off.
 ///
 /// # Errors
-/// What is wrong with the checkpoint; [`Error::File`] for what is in the way of writing.
+/// What is wrong with the checkpoint; [`Error::File`] for what is in the way of writing; what `progress` gives.
 pub fn arrange(
     source: &Path,
     target: &Path,
     compute: Compute,
     quantize: Option<Bits>,
-    mut progress: impl FnMut(usize, usize),
+    mut progress: impl FnMut(usize, usize) -> Result<()>,
 ) -> Result<Arranged> {
     quantize.map_or(Ok(()), |bits| bits.check(Error::Parameter))?;
     let config = Config::open(&source.join("config.json"))?;
@@ -105,14 +106,14 @@ pub fn arrange(
                 matrices.iter().flat_map(|m| m.arrays().0).map(bytes_of).collect()
             })?;
         }
-        progress(n + 1, total);
+        progress(n + 1, total)?;
     }
     write_as_stored(&tensors, |name| !name.contains(".experts.") && !name.contains(".switch_mlp."), &partial)?;
     copy_companions(source, &partial)?;
     let config = partial.join("config.json");
     std::fs::copy(source.join("config.json"), &config).map_err(Error::write(&config))?;
+    progress(total, total)?;
     finish(&partial, target)?;
-    progress(total, total);
     Ok(Arranged { layers: layers.len(), experts: spec.moe.experts, expert_bytes })
 }
 

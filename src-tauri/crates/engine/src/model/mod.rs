@@ -97,7 +97,8 @@ pub(crate) struct Output {
 }
 
 impl Model {
-    /// Loads the weights; `progress` is told after each layer how many of how many parts are done, and its error ends it.
+    /// Loads the weights; `progress` is told at first and after each layer how many of how many parts are done, and its
+    /// error ends it.
     pub(crate) fn load(
         loader: &Loader<'_>,
         spec: &Spec,
@@ -105,6 +106,7 @@ impl Model {
     ) -> Result<Self> {
         let Config { hidden, vocab, layers, head_dim, rope, .. } = *loader.config;
         let parts = layers + 1;
+        progress(0, parts)?;
         let embedding = loader.table("model.embed_tokens", vocab, hidden)?;
         let head = if loader.config.tied { None } else { Some(loader.linear("lm_head", vocab, hidden)?) };
         progress(1, parts)?;

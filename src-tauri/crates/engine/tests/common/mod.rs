@@ -66,7 +66,7 @@ pub(crate) fn micro(name: &str) -> tempfile::TempDir {
 
 pub(crate) fn load(folder: &Path) -> Engine {
     let options = LoadOptions { compute: Some(Compute::F32), ..LoadOptions::new(folder) };
-    Engine::load(options, |_| {}).unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
+    Engine::load(options, |_| Ok(())).unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
 }
 
 /// A request that depends on nothing but its own tokens, past end-of-sequence tokens too.

@@ -38,7 +38,7 @@ pub(crate) fn engine(template: bool, change: impl FnOnce(&mut LoadOptions)) -> E
     options.name = Some(MODEL.to_owned());
     options.compute = Some(Compute::F32);
     change(&mut options);
-    Engine::load(options, |_| {}).expect("loaded")
+    Engine::load(options, |_| Ok(())).expect("loaded")
 }
 
 /// A running service and a client of it.
