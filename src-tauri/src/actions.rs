@@ -97,13 +97,13 @@ pub(crate) fn load_model(app: &AppHandle, id: &str) -> Result<()> {
 
 pub(crate) fn unload_model(app: &AppHandle) {
     let shell = app.state::<Shell>();
-    {
+    let turn = {
         let _one = remembering();
         Remembered { model: None, loading: false }.write(&shell.home.data);
-        drop(shell.slot.take_turn());
-    }
+        shell.slot.take_turn()
+    };
     shell.calibrations.stop();
-    shell.slot.clear();
+    shell.slot.clear_in(&turn);
 }
 
 /// Loads the model of the last time, unless the app ended over it.

@@ -361,16 +361,8 @@ fn an_interrupted_arrangement_goes_on_and_one_with_other_settings_begins_anew() 
     let source = micro("olmoe-sharded");
     let home = tempfile::tempdir().expect("a temporary folder");
     let target = home.path().join("model");
-    let interrupted =
-        arrange(
-            source.path(),
-            &target,
-            Compute::F32,
-            None,
-            |done, _| {
-                if done < 1 { Ok(()) } else { Err(Error::CalledOff) }
-            },
-        );
+    let call_off = |done, _| if done < 1 { Ok(()) } else { Err(Error::CalledOff) };
+    let interrupted = arrange(source.path(), &target, Compute::F32, None, call_off);
     assert!(matches!(interrupted, Err(Error::CalledOff)) && !target.exists());
     let finished = home.path().join(".model.partial/experts-000.bin");
     let before = std::fs::metadata(&finished).expect("the first layer").modified().expect("a time");

@@ -110,8 +110,14 @@ impl ModelSlot {
 
     /// Empties the slot. The engine ends when its last request has.
     pub fn clear(&self) {
-        drop(self.take_turn());
-        self.put(ModelState::Empty);
+        self.clear_in(&self.take_turn());
+    }
+
+    /// As [`ModelSlot::clear`], unless it is somebody else's turn by now.
+    pub fn clear_in(&self, turn: &Turn) {
+        if let Ok(before) = self.put_in_turn(turn, ModelState::Empty) {
+            self.let_go(before);
+        }
     }
 
     /// Calls off a load that is under way, which ends after the layer it is at, and gives the right to the next.
@@ -147,7 +153,8 @@ impl ModelSlot {
         prepare: impl FnOnce(&mut dyn FnMut(Progress) -> Result<(), Error>) -> Result<LoadOptions, E>,
     ) -> Result<(), E> {
         let (slot, model, ours) = (self.clone(), name.to_owned(), turn.clone());
-        let mut tell = move |progress| slot.put_in_turn(&ours, ModelState::Loading { model: model.clone(), progress });
+        let mut tell =
+            move |progress| slot.put_in_turn(&ours, ModelState::Loading { model: model.clone(), progress }).map(drop);
         {
             // Whoever asks how much memory is free finds neither the model before nor one whose load is called off.
             let _alone = self.alone();
@@ -157,12 +164,13 @@ impl ModelSlot {
         let _alone = self.alone();
         let loaded = prepared.and_then(|options| {
             let engine = Engine::load(options, tell)?;
-            Ok(self.put_in_turn(turn, ModelState::Ready(ReadyModel { engine, since: unix_seconds() }))?)
+            let ready = ReadyModel { engine, since: unix_seconds() };
+            Ok(self.put_in_turn(turn, ModelState::Ready(ready)).map(drop)?)
         });
         if let Err(error) = &loaded {
             // Nobody asks why a load that was called off has failed.
             let failed = ModelState::Failed { model: name.to_owned(), message: error.to_string() };
-            self.put_in_turn(turn, failed).ok();
+            drop(self.put_in_turn(turn, failed));
         }
         loaded
     }
@@ -179,15 +187,11 @@ impl ModelSlot {
     }
 
     fn put(&self, state: ModelState) {
-        let before = self.state.send_replace(state);
-        // Outside the channel's lock: with it may go the last handle of an engine.
-        if let ModelState::Ready(model) = before {
-            let _alone = self.alone();
-            drop(model);
-        }
+        self.let_go(self.state.send_replace(state));
     }
 
-    fn put_in_turn(&self, turn: &Turn, mut state: ModelState) -> Result<(), Error> {
+    /// Gives what was there before, to be dropped outside the channel's lock: with it may go the last handle of an engine.
+    fn put_in_turn(&self, turn: &Turn, mut state: ModelState) -> Result<ModelState, Error> {
         let put = self.state.send_if_modified(|current| {
             let ours = !turn.is_over();
             if ours {
@@ -195,9 +199,15 @@ impl ModelSlot {
             }
             ours
         });
-        // As in `put`; the caller is alone where it is a model that goes.
-        drop(state);
-        if put { Ok(()) } else { Err(Error::CalledOff) }
+        if put { Ok(state) } else { Err(Error::CalledOff) }
+    }
+
+    /// Drops what was in the slot.
+    fn let_go(&self, before: ModelState) {
+        if let ModelState::Ready(model) = before {
+            let _alone = self.alone();
+            drop(model);
+        }
     }
 
     fn alone(&self) -> MutexGuard<'_, ()> {

@@ -299,6 +299,10 @@ fn a_load_ends_when_another_begins_and_leaves_the_slot_to_it() {
         _ => None,
     };
     assert_eq!(name().as_deref(), Some("second"));
-    slot.clear();
+    let over = slot.take_turn();
+    let current = slot.take_turn();
+    slot.clear_in(&over);
+    assert_eq!(name().as_deref(), Some("second"));
+    slot.clear_in(&current);
     assert_eq!(name(), None);
 }
