@@ -119,13 +119,15 @@ pub fn partial_of(target: &Path) -> PathBuf {
     target.with_file_name(format!(".{name}.partial"))
 }
 
-/// The folder in which `target` grows, with the finished files of an interrupted run. One of another source or with
-/// other settings is of no use, nor is what one was at when it was killed.
+/// The folder in which `target` grows, with the finished files of an interrupted run. One of another source, of files that
+/// have changed since or with other settings is of no use, nor is what one was at when it was killed.
 pub(crate) fn begin(source: &Path, target: &Path, settings: &Value) -> Result<PathBuf> {
     let partial = partial_of(target);
     let begun = partial.join(BEGUN);
     let source = source.canonicalize().map_err(Error::read(source))?;
-    let becomes = json!({ "source": source.to_string_lossy(), "settings": settings });
+    let files = mobile_files::file_states(&source)?;
+    let files: Vec<_> = files.iter().map(|f| (f.name.to_string_lossy(), f.length, f.changed.to_string())).collect();
+    let becomes = json!({ "source": source.to_string_lossy(), "files": files, "settings": settings });
     let same =
         std::fs::read(&begun).is_ok_and(|text| serde_json::from_slice::<Value>(&text).is_ok_and(|v| v == becomes));
     if !same {

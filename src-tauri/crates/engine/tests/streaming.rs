@@ -371,6 +371,16 @@ fn an_interrupted_arrangement_goes_on_and_one_with_other_settings_begins_anew() 
     let after = std::fs::metadata(target.join("experts-000.bin")).expect("the first layer").modified().expect("a time");
     assert_eq!(after, before, "the finished layer was used");
 
+    let changed = home.path().join("changed");
+    let interrupted = arrange(source.path(), &changed, Compute::F32, None, call_off);
+    assert!(matches!(interrupted, Err(Error::CalledOff)));
+    let config = source.path().join("config.json");
+    std::fs::write(&config, std::fs::read_to_string(&config).expect("a config") + "\n").expect("changed");
+    let finished = home.path().join(".changed.partial/experts-000.bin");
+    std::fs::write(&finished, "of files that were there before").expect("written");
+    arrange(source.path(), &changed, Compute::F32, None, |_, _| Ok(())).expect("arranged");
+    with_memory(&changed, ExpertMemory::Share(0.5));
+
     let other = home.path().join("other");
     std::fs::rename(&target, home.path().join(".other.partial")).expect("renamed");
     let bits = Some(Bits { bits: 4, group_size: 32 });

@@ -6,7 +6,9 @@
 mod error;
 mod read;
 mod shards;
+mod state;
 
 pub use error::{FileError, FromFile, Result};
 pub use read::{MAX_TEXT, open, read_shared_text, read_text};
 pub use shards::{INDEX, Shard, is_plain_name, is_weights, shards, shards_of_index};
+pub use state::{FileState, file_states};

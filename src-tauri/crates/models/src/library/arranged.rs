@@ -3,9 +3,8 @@
 use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
-use mobile_files::FromFile as _;
+use mobile_files::{FromFile as _, file_states};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -29,14 +28,10 @@ impl Library {
     /// [`Error::File`] when the folder cannot be read.
     pub fn streamed_folder(&self, folder: &Path, variant: &str) -> Result<PathBuf> {
         let mut digest = Sha256::new();
-        let mut files: Vec<_> = fs::read_dir(folder).map_err(Error::read(folder))?.flatten().collect();
-        files.sort_by_key(fs::DirEntry::file_name);
-        for file in files {
-            let about = fs::metadata(file.path()).map_err(Error::read(file.path()))?;
-            let changed = about.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-            digest.update(file.file_name().as_encoded_bytes());
-            digest.update(about.len().to_le_bytes());
-            digest.update(changed.as_nanos().to_le_bytes());
+        for file in file_states(folder)? {
+            digest.update(file.name.as_encoded_bytes());
+            digest.update(file.length.to_le_bytes());
+            digest.update(file.changed.to_le_bytes());
         }
         Ok(self.streamed().join(format!("{}{}-{variant}", beginning(folder), short(digest))))
     }
