@@ -82,6 +82,22 @@ pub(crate) fn on_cuda() -> bool {
     !cfg!(target_os = "macos") && !on_cpu()
 }
 
+/// The first number of the compute capability of the NVIDIA GPU that MLX computes on.
+#[allow(unsafe_code)]
+pub(crate) fn cuda_capability() -> Option<usize> {
+    let name = c"compute_capability_major".as_ptr();
+    // SAFETY: what is made here is freed here, and what is written to is there.
+    unsafe {
+        let (mut device, mut info, mut major) = (mlx_sys::mlx_device_new(), mlx_sys::mlx_device_info_new(), 0);
+        let known = mlx_sys::mlx_get_default_device(&mut device) == 0
+            && mlx_sys::mlx_device_info_get(&mut info, device) == 0
+            && mlx_sys::mlx_device_info_get_size(&mut major, info, name) == 0;
+        mlx_sys::mlx_device_info_free(info);
+        mlx_sys::mlx_device_free(device);
+        known.then_some(major)
+    }
+}
+
 /// How long [`evaluate`] looks again and again; what takes longer loses little by sleeping.
 const SPIN: Duration = Duration::from_millis(5);
 

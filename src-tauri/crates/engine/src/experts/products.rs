@@ -9,7 +9,7 @@ use mlx_rs::ops::{addmm, argsort, floor_divide};
 
 use crate::device::on_cuda;
 use crate::error::Result;
-use crate::model::{Matrix, swiglu, weighted_swiglu};
+use crate::model::{Matrix, qmv, swiglu, weighted_swiglu};
 
 /// From this many products on, rows are sorted by expert, so that each expert's weights are read once.
 pub(super) const SORT_FROM: i32 = 64;
@@ -39,6 +39,9 @@ impl Products {
     /// places in the stack) and `weights` of shape `[rows, k]` give `[rows, hidden]`.
     pub(super) fn forward(&self, x: &Array, onto: &Array, experts: &Array, weights: &Array) -> Result<Array> {
         let (rows, k) = (x.dim(0), experts.dim(1));
+        if let Some(sums) = qmv::experts(x, onto, [&self.gate_up, &self.down], experts, weights)? {
+            return Ok(sums);
+        }
         let outputs = if rows * k >= SORT_FROM {
             self.sorted(x, experts, k)?
         } else {

@@ -3,7 +3,7 @@
 use mlx_rs::ops::{self, addmm, arange, concatenate, dequantize, gather_mm, gather_qmm, ones_dtype, quantized_matmul};
 use mlx_rs::{Array, Dtype};
 
-use super::qmv::{self, Chosen, Packed};
+use super::qmv;
 use crate::checkpoint::Bits;
 use crate::device::{on_cpu, on_cuda};
 use crate::error::{Error, Result};
@@ -131,10 +131,10 @@ impl Matrix {
             Self::Dense { transposed, bias: Some(bias), .. } => Ok(addmm(bias, x, transposed, None, None)?),
             Self::Quantized { .. } if x.dim(0) >= UNPACK_FROM && on_cuda() => self.unpacked()?.forward(x),
             Self::Quantized { weight, scales, biases, bits, bias } => {
-                let packed = Packed { weight, scales, biases, bits: *bits };
-                let product = if let Some(product) = qmv::product(x, packed, None)? {
-                    product
-                } else if x.dim(0) >= UNPACK_FROM && on_cpu() {
+                if let Some(product) = qmv::product(x, self, None)? {
+                    return Ok(product);
+                }
+                let product = if x.dim(0) >= UNPACK_FROM && on_cpu() {
                     let weight = dequantize(weight, scales, biases, bits.group_size, bits.bits)?;
                     ops::matmul(weight, x.t().contiguous()?)?.t().contiguous()?
                 } else {
@@ -148,12 +148,15 @@ impl Matrix {
         }
     }
 
-    /// As [`Matrix::forward`], added to `onto`: in the product, but on CUDA, where a product with a sum goes to cuBLASLt,
+    /// As [`Matrix::forward`], added to `onto`: in the product, but on CUDA, where MLX's product with a sum goes to cuBLASLt,
     /// which costs the host more than an operation, and one without need not.
     pub(crate) fn forward_onto(&self, x: &Array, onto: &Array) -> Result<Array> {
         match self {
             Self::Dense { transposed, bias: None, .. } if !on_cuda() => Ok(addmm(onto, x, transposed, None, None)?),
-            _ => Ok(onto.add(self.forward(x)?)?),
+            _ => match qmv::product(x, self, Some(onto))? {
+                Some(sum) => Ok(sum),
+                None => Ok(onto.add(self.forward(x)?)?),
+            },
         }
     }
 
@@ -164,12 +167,8 @@ impl Matrix {
         Ok(match self {
             Self::Dense { transposed, .. } => gather_mm(x, transposed, inputs, experts, sorted)?,
             Self::Quantized { weight, scales, biases, bits, .. } => {
-                let packed = Packed { weight, scales, biases, bits: *bits };
                 let Bits { bits, group_size } = *bits;
-                match qmv::product(x, packed, Some(Chosen { inputs, experts }))? {
-                    Some(product) => product,
-                    None => gather_qmm(x, weight, scales, biases, inputs, experts, true, group_size, bits, sorted)?,
-                }
+                gather_qmm(x, weight, scales, biases, inputs, experts, true, group_size, bits, sorted)?
             }
         })
     }

@@ -7,7 +7,7 @@ mod launches;
 mod matrix;
 mod mlp;
 mod moe;
-mod qmv;
+pub(crate) mod qmv;
 mod rope;
 mod routed;
 mod together;

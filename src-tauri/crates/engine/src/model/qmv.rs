@@ -1,11 +1,14 @@
-//! Products of single rows with large matrices of 4 bits on CUDA, by a kernel of their own.
+//! Products of one row with a matrix of 4 bits, and of a few rows with chosen experts, by a kernel of their own for CUDA.
 //!
 //! MLX's kernel reads such weights at a fifth of an H200's speed, which is most of a token where experts are large, as
-//! Mixtral's. Small products are left to MLX: they wait for the host, for which MLX puts the source of a kernel of one's own
-//! together in every call. With bfloat16 no kernel that was tried is faster than MLX's.
+//! Mixtral's. For weights in bfloat16 no kernel that was tried is faster than MLX's. Experts that are computed while others
+//! still come from the disk, which takes far longer, are left to MLX as well.
 
+use std::cell::RefCell;
 use std::ffi::CStr;
 
+use mlx_rs::error::Exception;
+use mlx_rs::transforms::compile::compile;
 use mlx_rs::{Array, Dtype, Stream};
 use mlx_sys::{
     mlx_dtype__MLX_BFLOAT16 as BFLOAT16, mlx_fast_cuda_kernel, mlx_fast_cuda_kernel_config,
@@ -14,107 +17,173 @@ use mlx_sys::{
     mlx_fast_cuda_kernel_config_set_thread_group,
 };
 
+use super::Matrix;
 use crate::checkpoint::Bits;
-use crate::device::on_cuda;
+use crate::device::{cuda_capability, on_cuda};
 use crate::error::{Error, Result};
 
-/// From this many weights of a matrix on.
-const LARGE: i32 = 1 << 24;
+/// From this many weights of a matrix on; smaller ones gain nothing, because they wait for the host.
+const LARGE: usize = 1 << 20;
 
-/// Up to this many rows, each of which reads its matrix anew.
-const ROWS: usize = 63;
+/// Up to this many chosen experts, each of which reads its matrix anew; more were not tried.
+const CHOSEN: usize = 1023;
 
-/// Warps of a block.
-const WARPS: i32 = 4;
+/// Rows of a matrix that a block sums, and its warps.
+const TILE: i32 = 16;
+const WARPS: i32 = 2;
 
-/// Which rows of the input meet which matrices of a stack: uint32 of one shape. Without `inputs` row n meets the n-th.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Chosen<'a> {
-    pub(super) inputs: Option<&'a Array>,
-    pub(super) experts: &'a Array,
-}
-
-/// A matrix, or a stack of them, packed by MLX.
-#[derive(Clone, Copy)]
-pub(super) struct Packed<'a> {
-    pub(super) weight: &'a Array,
-    pub(super) scales: &'a Array,
-    pub(super) biases: &'a Array,
-    pub(super) bits: Bits,
-}
-
-/// `x Wᵀ` of `x` with the shape `[1, input]`, or of `[.., 1, input]` with the chosen of a stack, which gives
-/// `[chosen.., 1, output]`. `None` where MLX is to do it.
-pub(super) fn product(x: &Array, matrix: Packed<'_>, chosen: Option<Chosen<'_>>) -> Result<Option<Array>> {
-    let Packed { weight, scales, biases, bits } = matrix;
-    let rows = chosen.map_or(1, |chosen| chosen.experts.size());
-    let [outputs, inputs] = [weight.dim(-2), weight.dim(-1) * 8];
-    let each = outputs_of_a_warp(outputs, rows);
-    let known = bits == Bits::new(4) && [x, scales].iter().all(|array| array.dtype() == Dtype::Bfloat16);
-    let fits = known && x.dim(-2) == 1 && rows <= ROWS && outputs % (each * WARPS) == 0;
-    if !fits || LARGE / inputs > outputs || !on_cuda() {
+/// `x Wᵀ + b`, added to `onto` where it is given: `[1, input]` to `[1, output]`. `None` where MLX is to do it.
+pub(super) fn product(x: &Array, matrix: &Matrix, onto: Option<&Array>) -> Result<Option<Array>> {
+    let (Some((read, bias)), 1) = (fitting(x, matrix), x.dim(0)) else { return Ok(None) };
+    let more = match (bias, onto) {
+        (Some(_), Some(_)) => return Ok(None),
+        (one, other) => one.or(other),
+    };
+    if !more.is_none_or(|more| is_like(more, x.dtype(), outputs_of(read))) {
         return Ok(None);
     }
-    let mut shape = chosen.map_or_else(Vec::new, |chosen| chosen.experts.shape().to_vec());
-    shape.extend([1, outputs]);
-    let run = |experts: &Array, inputs: Option<&Array>| {
-        let arguments = [x, weight, scales, biases, experts, inputs.unwrap_or(experts)];
-        KERNEL.with(|kernel| kernel.run(arguments, &shape, rows, each, inputs.is_none()))
-    };
-    match chosen {
-        Some(Chosen { inputs, experts }) => run(experts, inputs),
-        None => FIRST.with(|first| run(first, None)),
-    }
-    .map(Some)
+    let first = FIRST.with(Clone::clone);
+    let arguments = [x].into_iter().chain(read).chain([&first]).chain(more).cloned().collect::<Vec<_>>();
+    made(DENSE.with_borrow_mut(|dense| dense(&arguments)))
 }
 
-/// More share the loads of the input, fewer keep more of the device busy.
-fn outputs_of_a_warp(outputs: i32, rows: usize) -> i32 {
-    if outputs as usize * rows >= 8192 { 4 } else { 2 }
+/// Weighted sums over chosen experts, added to `onto`: `x` and `onto` of shape `[rows, hidden]`, `experts` (uint32 places
+/// in the stacks) and `weights` of shape `[rows, k]` give `[rows, hidden]`. `None` where MLX is to do it.
+pub(crate) fn experts(
+    x: &Array,
+    onto: &Array,
+    [gate_up, down]: [&Matrix; 2],
+    experts: &Array,
+    weights: &Array,
+) -> Result<Option<Array>> {
+    let few = experts.size() <= CHOSEN;
+    let (true, Some((gate_up, None)), Some((down, None))) = (few, fitting(x, gate_up), fitting(x, down)) else {
+        return Ok(None);
+    };
+    let sums = x.dim(0) as usize * outputs_of(down);
+    if !is_like(onto, x.dtype(), sums) || !is_like(weights, x.dtype(), experts.size()) {
+        return Ok(None);
+    }
+    let arguments = [x, onto, experts, weights].into_iter().chain(gate_up).chain(down).cloned().collect::<Vec<_>>();
+    made(EXPERTS.with_borrow_mut(|experts| experts(&arguments)))
 }
+
+/// What a function of one output has computed. Errors of the kernel do not get through MLX's tracing.
+fn made(computed: Computed) -> Result<Option<Array>> {
+    let made = computed.map_err(|error| Error::Mlx(format!("no kernel for products of 4 bits: {error}")))?.pop();
+    Ok(made)
+}
+
+fn is_like(array: &Array, dtype: Dtype, size: usize) -> bool {
+    array.dtype() == dtype && array.size() == size
+}
+
+fn outputs_of([weight, ..]: [&Array; 3]) -> usize {
+    weight.dim(-2) as usize
+}
+
+/// What the kernel reads of a matrix that is one for it, times `x`, and its bias.
+fn fitting<'a>(x: &Array, matrix: &'a Matrix) -> Option<([&'a Array; 3], Option<&'a Array>)> {
+    let Matrix::Quantized { weight, scales, biases, bits, bias } = matrix else { return None };
+    let [outputs, inputs] = [weight.dim(-2), weight.dim(-1) * 8];
+    let known = *bits == Bits::new(4) && [x, scales].iter().all(|array| array.dtype() == Dtype::Bfloat16);
+    let fits = known && outputs % TILE == 0 && inputs % 128 == 0 && (outputs as usize * inputs as usize) >= LARGE;
+    (fits && on_cuda() && KERNEL.with(Option::is_some)).then_some(([weight, scales, biases], bias.as_ref()))
+}
+
+type Computed = std::result::Result<Vec<Array>, Exception>;
+type Function = Box<dyn for<'a> FnMut(&'a [Array]) -> Computed>;
 
 thread_local! {
-    static KERNEL: Kernel = Kernel::new();
+    /// `None` where a device lacks what the kernel asks for.
+    static KERNEL: Option<Kernel> = Kernel::new();
     /// Where there is one matrix only.
-    static FIRST: Array = Array::from_slice(&[0_u32], &[1]);
+    static FIRST: Array = Array::from_slice(&[0_u32], &[1, 1]);
+    /// Compiled, because MLX puts the source of a kernel together in every call of its own, which takes the host longer
+    /// than the launch; what it compiled it only launches. It keeps that by thread.
+    static DENSE: RefCell<Function> = RefCell::new(Box::new(compile(dense, false)));
+    static EXPERTS: RefCell<Function> = RefCell::new(Box::new(compile(gated_and_summed, false)));
 }
 
-const SOURCE: &str = concat!(include_str!("qmv.cu"), "\0");
+/// The kernel's arguments, of which the last may be absent.
+fn dense(arguments: &[Array]) -> Computed {
+    let [x, weight, scales, biases, first, more @ ..] = arguments else { return Err(Exception::custom("no matrix")) };
+    let more = more.first().map_or(More::Nothing, More::Added);
+    Ok(vec![run([x, weight, scales, biases, first], more, &[1, weight.dim(-2)])?])
+}
+
+/// Up and down through the experts.
+fn gated_and_summed(arguments: &[Array]) -> Computed {
+    let [x, onto, experts, weights, gate_up, up_scales, up_biases, down, down_scales, down_biases] = arguments else {
+        return Err(Exception::custom("no experts"));
+    };
+    let shape = [experts.size() as i32, gate_up.dim(-2) / 2];
+    let hidden = run([x, gate_up, up_scales, up_biases, experts], More::Weights(weights), &shape)?;
+    Ok(vec![run([&hidden, down, down_scales, down_biases, experts], More::Added(onto), onto.shape())?])
+}
+
+/// What the kernel does besides.
+#[derive(Debug, Clone, Copy)]
+enum More<'a> {
+    Nothing,
+    /// Adds this, of as many values as its output.
+    Added(&'a Array),
+    /// Gives `silu(gate) * up` of the halves of its output times these, one for each row of it.
+    Weights(&'a Array),
+}
+
+fn run(read: [&Array; 5], more: More<'_>, shape: &[i32]) -> std::result::Result<Array, Exception> {
+    let made = KERNEL.with(|kernel| kernel.as_ref().and_then(|kernel| kernel.run(read, more, shape)));
+    made.ok_or_else(|| Exception::custom("MLX refused it"))
+}
 
 struct Kernel(mlx_fast_cuda_kernel);
 
 impl Kernel {
+    /// `None` below compute capability 8.0, where tensor cores do not multiply bfloat16.
     #[allow(unsafe_code)]
-    fn new() -> Self {
+    fn new() -> Option<Self> {
+        if cuda_capability() < Some(8) {
+            return None;
+        }
         let strings = |of: &[&CStr]| {
             let mut pointers: Vec<_> = of.iter().map(|name| name.as_ptr()).collect();
             // SAFETY: MLX copies as many strings as there are, all of which end with a NUL.
             unsafe { mlx_sys::mlx_vector_string_new_data(pointers.as_mut_ptr(), pointers.len()) }
         };
-        let inputs = strings(&[c"x", c"weight", c"scales", c"biases", c"experts", c"inputs"]);
+        let inputs = strings(&[c"x", c"weight", c"scales", c"biases", c"experts", c"more"]);
         let outputs = strings(&[c"y"]);
-        // SAFETY: the strings, `SOURCE` too, end with a NUL; MLX copies all that it is given, so that the lists are freed.
+        // MLX hashes it in every launch, so it goes without what is for people.
+        let lines = include_str!("qmv.cu").lines().map(str::trim).filter(|line| !line.starts_with("//"));
+        let source = lines.chain(["\0"]).collect::<Vec<_>>().join("\n");
+        // SAFETY: the strings, `source` too, end with a NUL; MLX copies all that it is given, so that the lists are freed.
         unsafe {
-            let (name, source, header) = (c"qmv".as_ptr(), SOURCE.as_ptr().cast(), c"".as_ptr());
+            let (name, source, header) = (c"qmv".as_ptr(), source.as_ptr().cast(), c"".as_ptr());
             let kernel = mlx_sys::mlx_fast_cuda_kernel_new(name, inputs, outputs, source, header, true, 0);
             mlx_sys::mlx_vector_string_free(inputs);
             mlx_sys::mlx_vector_string_free(outputs);
-            Self(kernel)
+            Some(Self(kernel))
         }
     }
 
-    /// Each warp sums `each` of the last axis of `shape` for one of `rows`. `counted`: the last of the arguments is not read,
-    /// because the rows of the input count up.
+    /// `x`, a stack of matrices as packed weights, scales and biases, and which of them, of shape `[rows, k]`, give `shape`,
+    /// whose first axis is that of the kernel's `y`.
     #[allow(unsafe_code)]
-    fn run(&self, arguments: [&Array; 6], shape: &[i32], rows: usize, each: i32, counted: bool) -> Result<Array> {
-        let outputs = shape[shape.len() - 1];
-        let arguments = arguments.map(Array::as_ptr);
+    fn run(&self, read: [&Array; 5], more: More<'_>, shape: &[i32]) -> Option<Array> {
+        let unread = read[4];
+        let (gated, added, more) = match more {
+            More::Nothing => (false, false, unread),
+            More::Added(onto) => (false, true, onto),
+            More::Weights(weights) => (true, false, weights),
+        };
+        let blocks = read[1].dim(-2) / TILE;
+        let arguments = read.into_iter().chain([more]).map(Array::as_ptr).collect::<Vec<_>>();
         let stream = Stream::thread_local_or_default();
         // SAFETY: all pointers live until MLX returns, which copies what it keeps; what is made here is freed here. What MLX
         // gives is owned by nobody else, and is an array whether it succeeded or not.
         let (status, product) = unsafe {
             let config = mlx_sys::mlx_fast_cuda_kernel_config_new();
-            let status = configure(config, shape, [outputs / each * 32, rows as i32], each, counted);
+            let status = configure(config, shape, [blocks * 32 * WARPS, shape[0]], gated, added);
             let arguments = mlx_sys::mlx_vector_array_new_data(arguments.as_ptr(), arguments.len());
             let (mut products, mut product) = (mlx_sys::mlx_vector_array_new(), mlx_sys::mlx_array_new());
             let mut status =
@@ -127,7 +196,7 @@ impl Kernel {
             mlx_sys::mlx_fast_cuda_kernel_config_free(config);
             (status, Array::from_ptr(product))
         };
-        if status == 0 { Ok(product) } else { Err(Error::Mlx(format!("no kernel for a product of {shape:?}"))) }
+        (status == 0).then_some(product)
     }
 }
 
@@ -138,18 +207,17 @@ unsafe fn configure(
     config: mlx_fast_cuda_kernel_config,
     shape: &[i32],
     [x, y]: [i32; 2],
-    each: i32,
-    counted: bool,
+    gated: bool,
+    added: bool,
 ) -> i32 {
-    let [r, warps, counts] = [c"R", c"WARPS", c"COUNTED"].map(CStr::as_ptr);
     // SAFETY: as the caller promises; MLX copies the shape and the names.
     unsafe {
         mlx_fast_cuda_kernel_config_add_output_arg(config, shape.as_ptr(), shape.len(), BFLOAT16)
             | mlx_fast_cuda_kernel_config_set_grid(config, x, y, 1)
             | mlx_fast_cuda_kernel_config_set_thread_group(config, 32 * WARPS, 1, 1)
-            | mlx_fast_cuda_kernel_config_add_template_arg_int(config, r, each)
-            | mlx_fast_cuda_kernel_config_add_template_arg_int(config, warps, WARPS)
-            | mlx_fast_cuda_kernel_config_add_template_arg_bool(config, counts, counted)
+            | mlx_fast_cuda_kernel_config_add_template_arg_int(config, c"WARPS".as_ptr(), WARPS)
+            | mlx_fast_cuda_kernel_config_add_template_arg_bool(config, c"GATED".as_ptr(), gated)
+            | mlx_fast_cuda_kernel_config_add_template_arg_bool(config, c"ADDED".as_ptr(), added)
     }
 }
 
@@ -163,7 +231,7 @@ impl Drop for Kernel {
 
 #[cfg(test)]
 mod tests {
-    use mlx_rs::ops::{dequantize, matmul, quantize};
+    use mlx_rs::ops::{dequantize, matmul, quantize, sigmoid};
     use mlx_rs::random::normal;
 
     use super::*;
@@ -173,42 +241,84 @@ mod tests {
         values.as_dtype(Dtype::Bfloat16).expect("bfloat16")
     }
 
-    fn row(of: &Array, at: u32) -> Array {
-        of.take_axis(Array::from_int(at as i32), 0).expect("a row").as_dtype(Dtype::Float32).expect("float32")
+    fn float(of: &Array) -> Array {
+        of.as_dtype(Dtype::Float32).expect("float32")
     }
 
-    /// With more outputs a warp sums four of them, with fewer two.
+    fn at(of: &Array, place: u32) -> Array {
+        float(&of.take_axis(Array::from_int(place as i32), 0).expect("a part"))
+    }
+
+    /// A stack of matrices at 4 bits, and what they unpack to, in float32.
+    fn stack(shape: &[i32]) -> (Matrix, Array) {
+        let (weight, scales, biases) = quantize(random(shape), 64, 4).expect("quantized");
+        let unpacked = dequantize(&weight, float(&scales), &float(&biases), 64, 4).expect("unpacked");
+        (Matrix::Quantized { weight, scales, biases, bits: Bits::new(4), bias: None }, unpacked)
+    }
+
+    fn times(x: &Array, matrix: &Array) -> Array {
+        matmul(x, matrix.t()).expect("a product")
+    }
+
+    /// To what bfloat16 keeps, which is eight bits, of the largest.
+    fn assert_close(made: &Array, wanted: &Array, name: &str) {
+        let largest = |of: &Array| of.abs().and_then(|of| of.max(None)).expect("the largest").item_exact::<f32>();
+        let lost = largest(&float(made).subtract(wanted).expect("compared"));
+        assert!(lost <= largest(wanted) / 128.0, "{name}: {lost} of {}", largest(wanted));
+    }
+
+    fn has_kernel() -> bool {
+        on_cuda() && KERNEL.with(Option::is_some)
+    }
+
+    /// 4224 is no multiple of the 512 values of a step.
     #[test]
-    fn large_products_of_single_rows_are_what_float32_gives_on_cuda_and_left_to_mlx_elsewhere() {
-        for shape in [[8192, 2112], [4096, 4160]] {
-            assert_products(shape);
+    fn products_of_single_rows_are_what_float32_gives_on_cuda_and_left_to_mlx_elsewhere() {
+        let (matrix, unpacked) = stack(&[4096, 4224]);
+        let (x, onto) = (random(&[1, 4224]), random(&[1, 4096]));
+        let alone = times(&float(&x), &unpacked);
+        let sum = alone.add(float(&onto)).expect("a sum");
+        let biased = matrix.clone().with_bias(onto.reshape(&[-1]).expect("a bias"));
+        for (matrix, onto, expected) in [(&matrix, None, &alone), (&matrix, Some(&onto), &sum), (&biased, None, &sum)] {
+            let made = product(&x, matrix, onto).expect("no error");
+            assert_eq!(made.is_some(), has_kernel());
+            let Some(made) = made else { continue };
+            assert_eq!(made.shape(), expected.shape());
+            assert_close(&made, expected, &format!("{matrix:?} added to {onto:?}"));
         }
+        assert!(product(&x, &biased, Some(&onto)).expect("no error").is_none(), "two sums");
+        assert!(product(&x, &matrix, Some(&float(&onto))).expect("no error").is_none(), "float32");
+        assert!(product(&x, &matrix, Some(&random(&[1, 1]))).expect("no error").is_none(), "to be broadcast");
+        assert!(product(&random(&[2, 4224]), &matrix, None).expect("no error").is_none(), "two rows");
+        let small = stack(&[4096, 128]).0;
+        assert!(product(&random(&[1, 128]), &small, None).expect("no error").is_none(), "a small matrix");
     }
 
-    fn assert_products([outputs, inputs]: [i32; 2]) {
-        let (weight, scales, biases) = quantize(random(&[3, outputs, inputs]), 64, 4).expect("quantized");
-        let packed = |bits| Packed { weight: &weight, scales: &scales, biases: &biases, bits };
-        let x = random(&[3, 1, inputs]);
-        let (experts, named) = (Array::from_slice(&[2_u32, 0, 1], &[3]), Array::from_slice(&[1_u32, 1, 0], &[3]));
-        let counted = Chosen { inputs: None, experts: &experts };
-        let named = Chosen { inputs: Some(&named), experts: &experts };
-        assert!(product(&x, packed(Bits::new(8)), Some(counted)).expect("no error").is_none());
-        let cases = [(Some(counted), vec![(0, 2), (1, 0), (2, 1)]), (Some(named), vec![(1, 2), (1, 0), (0, 1)])];
-        for (chosen, expected) in cases.into_iter().chain([(None, vec![(0, 0)])]) {
-            let made = product(&x, packed(Bits::new(4)), chosen).expect("no error");
-            assert_eq!(made.is_some(), on_cuda());
+    #[test]
+    fn experts_of_some_rows_are_what_float32_gives_on_cuda_and_left_to_mlx_elsewhere() {
+        let (hidden, intermediate) = (4096, 4224);
+        let ((gate_up, of_gate_up), (down, of_down)) =
+            (stack(&[3, 2 * intermediate, hidden]), stack(&[3, hidden, intermediate]));
+        let (x, onto) = (random(&[3, hidden]), random(&[3, hidden]));
+        for (chosen, k) in [(&[2_u32, 0, 1, 2, 0, 1][..], 2), (&[1, 1, 2], 1)] {
+            let places = Array::from_slice(chosen, &[3, k]);
+            let weights = random(&[3, k]);
+            let made = experts(&x, &onto, [&gate_up, &down], &places, &weights).expect("no error");
+            assert_eq!(made.is_some(), has_kernel());
             let Some(made) = made else { continue };
-            assert_eq!(made.shape().last(), Some(&outputs));
-            let made = made.reshape(&[-1, outputs]).expect("rows");
-            assert_eq!(made.dim(0) as usize, expected.len());
-            let [scales, biases] = [&scales, &biases].map(|a| a.as_dtype(Dtype::Float32).expect("float32"));
-            let weights = dequantize(&weight, &scales, &biases, 64, 4).expect("unpacked");
-            for (at, (input, expert)) in expected.into_iter().enumerate() {
-                let wanted = matmul(row(&x, input), row(&weights, expert).t()).expect("a product");
-                let lost = row(&made, at as u32).subtract(&wanted).and_then(|lost| lost.abs()?.max(None));
-                let lost = lost.expect("compared").item_exact::<f32>();
-                // bfloat16 keeps eight bits of sums of up to 512.
-                assert!(lost <= 1.01, "row {at} of {chosen:?}: {lost}");
+            assert_eq!(made.shape(), onto.shape());
+            let flat = weights.reshape(&[-1, 1]).expect("flat");
+            for row in 0..3 {
+                let x = at(&x, row).reshape(&[1, -1]).expect("a row");
+                let mut expected = at(&onto, row);
+                for slot in row * k as u32..(row + 1) * k as u32 {
+                    let expert = chosen[slot as usize];
+                    let halves = times(&x, &at(&of_gate_up, expert)).split_equal(2, -1).expect("gate and up");
+                    let gate = halves[0].multiply(sigmoid(&halves[0]).expect("a sigmoid")).expect("a gate");
+                    let hidden = gate.multiply(&halves[1]).and_then(|h| h.multiply(at(&flat, slot))).expect("hidden");
+                    expected = expected.add(times(&hidden, &at(&of_down, expert))).expect("a sum");
+                }
+                assert_close(&at(&made, row), &expected.reshape(&[-1]).expect("a row"), &format!("row {row} of k {k}"));
             }
         }
     }
