@@ -47,8 +47,8 @@ pub struct Converted {
 }
 
 /// Converts the checkpoint in `source` to `target`, a folder that must not exist. An interrupted conversion leaves
-/// `target` absent; its finished files are used by the next attempt with the same source and settings. Two at once to
-/// one target would get into each other's way.
+/// `target` absent; its finished files are used by the next attempt with the same settings, while the source's files are
+/// what they were. Two at once to one target would get into each other's way.
 ///
 /// # Errors
 /// What is wrong with the checkpoint, [`Error::File`] when it is quantized already or what is in the way of writing.
@@ -126,7 +126,9 @@ pub(crate) fn begin(source: &Path, target: &Path, settings: &Value) -> Result<Pa
     let begun = partial.join(BEGUN);
     let source = source.canonicalize().map_err(Error::read(source))?;
     let files = mobile_files::file_states(&source)?;
-    let files: Vec<_> = files.iter().map(|f| (f.name.to_string_lossy(), f.length, f.changed.to_string())).collect();
+    // The target may lie in the source.
+    let files = files.iter().filter(|file| Some(file.name.as_os_str()) != partial.file_name());
+    let files: Vec<_> = files.map(|f| (f.name.to_string_lossy(), f.length, f.changed.to_string())).collect();
     let becomes = json!({ "source": source.to_string_lossy(), "files": files, "settings": settings });
     let same =
         std::fs::read(&begun).is_ok_and(|text| serde_json::from_slice::<Value>(&text).is_ok_and(|v| v == becomes));

@@ -18,13 +18,13 @@ pub struct FileState {
     pub changed: u128,
 }
 
-/// The entries of `folder` in the order of their names; of a link, what it leads to.
+/// The entries of `folder` in the order of their names; of a link, what it leads to, or itself where that is nowhere.
 ///
 /// # Errors
 /// [`FileError::Read`] of the folder or a file.
 pub fn file_states(folder: &Path) -> Result<Vec<FileState>> {
     let state = |entry: fs::DirEntry| {
-        let about = fs::metadata(entry.path()).map_err(FileError::read(entry.path()))?;
+        let about = fs::metadata(entry.path()).or_else(|_| entry.metadata()).map_err(FileError::read(entry.path()))?;
         let changed = about.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
         Ok(FileState { name: entry.file_name(), length: about.len(), changed: changed.as_nanos() })
     };

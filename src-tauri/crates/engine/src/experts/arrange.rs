@@ -63,8 +63,8 @@ pub struct Arranged {
 /// Writes the checkpoint of `source` to `target`, a folder that must not exist, with its experts arranged for streaming:
 /// cast to `compute` and quantized to `quantize` exactly as loading would, so that streaming computes the same tokens.
 /// One expert is in memory at a time. An interrupted run leaves `target` absent; its finished layers are used by the
-/// next one of the same source and settings. The source is not needed afterwards. `progress` is told of the layers that
-/// are done and of all, and may call the rest off.
+/// next one with the same settings, while the source's files are what they were. The source is not needed afterwards.
+/// `progress` is told of the layers that are done and of all, and may call the rest off.
 ///
 /// # Errors
 /// What is wrong with the checkpoint; [`Error::File`] for what is in the way of writing; what `progress` gives.

@@ -11,7 +11,7 @@ use crate::device::on_cuda;
 use crate::error::Result;
 use crate::model::{Matrix, qmv, swiglu, weighted_swiglu};
 
-/// From this many products on, rows are sorted by expert, so that each expert's weights are read once.
+/// From this many products on, MLX gets rows that are sorted by expert, so that each expert's weights are read once.
 pub(super) const SORT_FROM: i32 = 64;
 
 /// Gate and up projections fused, and the down projection, of a stack of experts.

@@ -148,8 +148,8 @@ impl Matrix {
         }
     }
 
-    /// As [`Matrix::forward`], added to `onto`: in the product, but on CUDA, where MLX's product with a sum goes to cuBLASLt,
-    /// which costs the host more than an operation, and one without need not.
+    /// As [`Matrix::forward`], added to `onto`: in the product, but where MLX multiplies on CUDA. There a product with a sum
+    /// goes to cuBLASLt, which costs the host more than an operation, and one without need not.
     pub(crate) fn forward_onto(&self, x: &Array, onto: &Array) -> Result<Array> {
         match self {
             Self::Dense { transposed, bias: None, .. } if !on_cuda() => Ok(addmm(onto, x, transposed, None, None)?),

@@ -22,7 +22,7 @@ float sum_a = 0.0f, sum_b = 0.0f;
 for (int at = warp; at < slots * steps; at += WARPS) {
   const int slot = blockIdx.y * slots + at / steps, step = at % steps;
   const size_t stack = size_t(experts[slot]) * outputs;
-  // Of the 16 chunks of 32 values of a step, this lane has every fourth. Behind the end the last one is read again, and
+  // Of the 16 chunks of 32 values of a step, this lane has every fourth. Past the end the last one is read again, and
   // multiplied by 0.
   uint4 a[4], b[4];
 #pragma unroll
@@ -69,8 +69,8 @@ for (int at = warp; at < slots * steps; at += WARPS) {
     }
   }
   auto column = [&](int i) {
-    const float even = t & 1 ? sums[1][i] : sums[0][i], odd = t & 1 ? sums[3][i] : sums[2][i];
-    return t & 2 ? odd : even;
+    const float lower = t & 1 ? sums[1][i] : sums[0][i], upper = t & 1 ? sums[3][i] : sums[2][i];
+    return t & 2 ? upper : lower;
   };
   auto scaled = [](float sum, float ones, float scale, float bias) { return scale * (sum - 128.0f * ones) + bias * ones; };
   sum_a += scaled(column(0), of_ones[0], low(scales_a), low(biases_a));

@@ -22,10 +22,11 @@ use crate::checkpoint::Bits;
 use crate::device::{cuda_capability, on_cuda};
 use crate::error::{Error, Result};
 
-/// From this many weights of a matrix on; smaller ones gain nothing, because they wait for the host.
+/// From this many weights of a matrix on; smaller ones were not tried.
 const LARGE: usize = 1 << 20;
 
-/// Up to this many chosen experts, each of which reads its matrix anew; more were not tried.
+/// Up to this many chosen experts, for each of which its matrices are read anew. 256 is the most that was measured; from
+/// 1024 on, OLMoE's experts in memory are unpacked for the pass.
 const CHOSEN: usize = 1023;
 
 /// Rows of a matrix that a block sums, and its warps.
@@ -34,7 +35,10 @@ const WARPS: i32 = 2;
 
 /// `x Wᵀ + b`, added to `onto` where it is given: `[1, input]` to `[1, output]`. `None` where MLX is to do it.
 pub(super) fn product(x: &Array, matrix: &Matrix, onto: Option<&Array>) -> Result<Option<Array>> {
-    let (Some((read, bias)), 1) = (fitting(x, matrix), x.dim(0)) else { return Ok(None) };
+    if x.dim(0) != 1 {
+        return Ok(None);
+    }
+    let Some((read, bias)) = fitting(x, matrix) else { return Ok(None) };
     let more = match (bias, onto) {
         (Some(_), Some(_)) => return Ok(None),
         (one, other) => one.or(other),
@@ -290,6 +294,10 @@ mod tests {
         assert!(product(&x, &matrix, Some(&float(&onto))).expect("no error").is_none(), "float32");
         assert!(product(&x, &matrix, Some(&random(&[1, 1]))).expect("no error").is_none(), "to be broadcast");
         assert!(product(&random(&[2, 4224]), &matrix, None).expect("no error").is_none(), "two rows");
+        let Matrix::Quantized { weight, scales, biases, bits, bias } = matrix else { unreachable!("packed") };
+        let eight = Bits { bits: 8, ..bits };
+        let matrix = Matrix::Quantized { weight, scales, biases, bits: eight, bias };
+        assert!(product(&x, &matrix, None).expect("no error").is_none(), "8 bits");
         let small = stack(&[4096, 128]).0;
         assert!(product(&random(&[1, 128]), &small, None).expect("no error").is_none(), "a small matrix");
     }
