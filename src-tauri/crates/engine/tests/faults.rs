@@ -8,6 +8,7 @@ mod storage;
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::{fixtures, ids, micro, plain, run};
@@ -91,7 +92,10 @@ fn run_mended(engine: &Engine, request: Request) -> Vec<Token> {
     loop {
         match engine.submit(request.clone()).expect("submitted").wait() {
             Ok((tokens, _)) => return tokens,
-            Err(error) => assert!(error.to_string().contains("ask again once") && begun.elapsed() < SOON, "{error}"),
+            Err(error) => assert!(
+                error.to_string().contains("ask again once the storage answers") && begun.elapsed() < SOON,
+                "{error}"
+            ),
         }
     }
 }
@@ -172,6 +176,68 @@ fn others_in_the_batch_go_on_without_what_cannot_be_read() {
             assert_eq!(ids(&run_mended(&engine, failing.0.clone())), failing.1, "{policy:?}, {fault:?}");
         }
     }
+}
+
+/// Prompts that come while another is read are read together, which takes each expert from the disk once. Where that fails,
+/// each fails or is answered as it would be alone.
+#[test]
+fn prompts_that_wait_are_read_together_and_fail_apart() {
+    let (_home, folder) = arranged(&fixtures().join("qwen2moe-tiny"));
+    let (storage, reads) = Storage::new(LONG);
+    let engine = with_reads(&folder, reads);
+    let request = |first: u32| plain(&(0..6).map(|n| first + n * 3).collect::<Vec<_>>(), 1, Prefill::All);
+    let read_of = |finished: &Finished| finished.statistics.counters.prefill_expert_cache.bytes_read;
+    let alone = |first: u32| {
+        let seen = Arc::<Mutex<BTreeSet<(PathBuf, usize)>>>::default();
+        let noted = Arc::clone(&seen);
+        storage.set(Fault::Fails, move |read| {
+            noted.lock().expect("not poisoned").insert((read.file.to_owned(), read.expert));
+            false
+        });
+        let (tokens, end) = follow(engine.submit(request(first)).expect("submitted"), |_| {});
+        let seen = std::mem::take(&mut *seen.lock().expect("not poisoned"));
+        (ids(&tokens), read_of(&end.expect("answered")), seen)
+    };
+    // Before each the busy one, whose experts are then in memory.
+    let (busy, firsts) = (200, [40, 90, 120]);
+    let (_, _, of_busy) = alone(busy);
+    let expected = firsts.map(|first| {
+        alone(busy);
+        alone(first)
+    });
+
+    // One request hangs until the others have come.
+    let together = |wrong: BTreeSet<(PathBuf, usize)>| {
+        alone(firsts[0]);
+        storage.set(Fault::Hangs, |_| true);
+        let busy = engine.submit(request(busy)).expect("submitted");
+        storage.strikes();
+        let waiting = firsts.map(|first| engine.submit(request(first)).expect("submitted"));
+        storage.set(Fault::Fails, move |read| wrong.contains(&(read.file.to_owned(), read.expert)));
+        storage.go_on();
+        busy.wait().expect("answered");
+        waiting.map(|generation| soon(|| follow(generation, |_| {})))
+    };
+    let mut read = 0;
+    for ((tokens, end), (expected, ..)) in together(BTreeSet::new()).into_iter().zip(&expected) {
+        assert_eq!(&ids(&tokens), expected);
+        read += read_of(&end.expect("answered"));
+    }
+    let [(first, read_first, of_first), (_, read_second, of_second), (_, read_third, of_third)] = &expected;
+    let in_all = [of_first, of_second, of_third].into_iter().flatten().collect::<BTreeSet<_>>().len();
+    let each_once = read_first / of_first.len() as u64 * in_all as u64;
+    let alone = read_first + read_second + read_third;
+    assert!(read <= each_once && each_once < alone, "{read} bytes together, {each_once} each once, {alone} alone");
+
+    let wrong = |read: &&(PathBuf, usize)| [of_second, of_third, &of_busy].iter().all(|of| !of.contains(*read));
+    let [(tokens, end), good @ ..] = together(of_first.iter().filter(wrong).cloned().collect());
+    assert!(tokens.is_empty() && matches!(end, Err(Error::Storage { .. })), "{end:?}");
+    for ((tokens, end), (expected, ..)) in good.into_iter().zip(&expected[1..]) {
+        assert!(end.is_ok(), "{end:?}");
+        assert_eq!(&ids(&tokens), expected);
+    }
+    storage.mend();
+    assert_eq!(&ids(&run(&engine, request(firsts[0]))), first);
 }
 
 #[test]

@@ -1,38 +1,27 @@
 //! The loop of the engine's thread: who comes in, who is read or decoded next, who has finished.
 
 mod passes;
+mod prompts;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mlx_rs::transforms::eval;
 use tokio::sync::broadcast;
 
 use self::passes::{Begun, Step};
-use super::draw::{Drawing, Drawn};
+use super::draw::Drawn;
 use super::prefix::PrefixStore;
 use super::queue::Queue;
 use super::request::{FinishReason, Job};
 use super::sequence::{End, Figures, Sequence};
 use crate::auto::Auto;
-use crate::device::{ComputeDevice, synchronize};
+use crate::device::synchronize;
 use crate::engine::{Live, Loaded};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::exit;
-use crate::experts::Rows;
-use crate::model::{Batch, Logits};
 use crate::policy::{Choice, Decision, Policy, can_halve};
 use crate::pressure::Pressure;
 use crate::statistics::{Counters, ExpertCache, Statistics, Watches};
-
-/// Prompt tokens read between two decoding steps, so that a long prompt does not hold up running answers.
-const PREFILL_CHUNK: usize = 512;
-/// The same on a CPU, which computes attention to all of a chunk and then leaves out what comes later: the shorter the
-/// chunks, the less of that.
-const CPU_CHUNK: usize = 128;
-/// The same where experts are streamed: most chunks read nearly all of them, which takes longer than computing does, and
-/// the larger the chunks the fewer there are.
-const STREAMED_CHUNK: usize = 2048;
 
 /// What other threads may look at while the engine works.
 #[derive(Debug)]
@@ -56,6 +45,8 @@ pub(crate) struct Scheduler {
     ended: Counters,
     /// Counts the parts of prompts that were read and the requests that came.
     reads: u64,
+    /// How many prompts are next read each by itself, because they could not be read together.
+    apart: usize,
     sequences: Vec<Sequence>,
     prefixes: PrefixStore,
     auto: Auto,
@@ -82,6 +73,7 @@ impl Scheduler {
             shared,
             ended: Counters::default(),
             reads: 0,
+            apart: 0,
             sequences: Vec::new(),
             prefixes: PrefixStore::new(prefix_bytes),
             auto,
@@ -188,14 +180,13 @@ impl Scheduler {
         self.retire();
     }
 
-    /// Reads a chunk of one prompt and decodes a token of every sequence that has read its own.
+    /// Reads a chunk of the prompts whose turn it is and decodes a token of every sequence that has read its own.
     fn step(&mut self) {
-        // Prompts take turns, so that a short one need not wait for the whole of a long one.
-        let unread = self.sequences.iter().enumerate().filter(|(_, s)| !s.unread().is_empty());
-        if let Some((index, _)) = unread.min_by_key(|(_, s)| s.read_at)
-            && let Err(error) = self.prefill(index)
+        let turn = self.turn();
+        if !turn.is_empty()
+            && let Err(error) = self.prefill(&turn)
         {
-            return self.failed.push((index, error));
+            return self.fail_prompts(&turn, &error);
         }
         let ready: Vec<usize> = (0..self.sequences.len())
             .filter(|&i| self.sequences[i].unread().is_empty() && self.sequences[i].finished.is_none())
@@ -203,59 +194,6 @@ impl Scheduler {
         if !ready.is_empty() {
             self.decode(&ready);
         }
-    }
-
-    fn prefill(&mut self, index: usize) -> Result<()> {
-        let sequence = &mut self.sequences[index];
-        self.reads += 1;
-        sequence.read_at = self.reads;
-        let choice = sequence.prefill_choice();
-        let unread = sequence.unread();
-        let most = match self.loaded.device {
-            _ if self.loaded.model.is_streamed() => STREAMED_CHUNK,
-            ComputeDevice::Cpu => CPU_CHUNK,
-            ComputeDevice::Gpu => PREFILL_CHUNK,
-        };
-        let chunk = unread[..unread.len().min(most)].to_vec();
-        let last = chunk.len() == unread.len();
-        let logits = if last { Logits::Last } else { Logits::None };
-        self.loaded.look_ahead.set(self.loaded.limits.look_ahead);
-        self.loaded.rows.replace(Rows::of_prompt(sequence.gone()));
-        let mut batch = Batch::new([(chunk.as_slice(), &mut sequence.cache)]);
-        batch.watched = self.shared.watches.any();
-        let output = self.loaded.model.forward(&mut batch, choice, logits)?;
-        drop(batch);
-        sequence.note_prefill(choice);
-        match output.logits {
-            None => {
-                eval(&sequence.cache.arrays())?;
-                self.count_prefill(index);
-            }
-            Some(_) => {
-                let drawing = Drawing::begin(output, &[&*sequence], 0)?;
-                let (drawn, _) = drawing.read(&[(0, &*sequence)])?;
-                self.shared.watches.count(choice, drawing.routed.as_ref(), [0])?;
-                let decision = if choice == Choice::All { Decision::Big } else { Decision::Little };
-                let per_token = self.loaded.experts_per_token(choice);
-                sequence.counters.experts_computed += per_token;
-                self.count_prefill(index);
-                for drawn in drawn {
-                    self.accept(index, decision, drawn);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts down to the prompt of one request what was counted of streamed experts since this was last done, and not to the
-    /// next pass how long it took.
-    fn count_prefill(&mut self, index: usize) {
-        if let Some(ahead) = &mut self.ahead {
-            ahead.put_off();
-        }
-        let streamed = *self.loaded.meter.borrow();
-        let earlier = std::mem::replace(&mut self.streamed, streamed);
-        self.sequences[index].counters.prefill_expert_cache.merge(&streamed.share_since(&earlier, 0, 1));
     }
 
     /// Hands a token to its sequence and to whoever watches.

@@ -266,7 +266,7 @@ fn only_rows_that_chose_what_cannot_be_read_fail() {
 #[test]
 fn nobody_waits_for_a_pass_that_is_not_wanted_any_more() {
     let (source, layer) = layer(4);
-    layer.rows().replace(Rows::of_prompt(Box::new(|| true)));
+    layer.rows().replace(Rows::of_prompts(vec![Box::new(|| true)]));
     source.set(0..EXPERTS, Fault::Hangs);
     let began = Instant::now();
     assert!(matches!(run(&layer, &[0, 1, 2]), Err(Error::Closed)));

@@ -24,9 +24,9 @@ impl std::fmt::Debug for Rows {
 }
 
 impl Rows {
-    /// A pass over the prompt of one sequence, in which every row needs the others.
-    pub(crate) fn of_prompt(gone: Gone) -> Self {
-        Self { gone: vec![gone], failed: None }
+    /// A pass over prompts, in which rows need others: it fails as a whole.
+    pub(crate) fn of_prompts(gone: Vec<Gone>) -> Self {
+        Self { gone, failed: None }
     }
 
     /// A pass over single tokens, each of a sequence of its own.

@@ -52,9 +52,13 @@ impl Storage {
 
     /// Nothing is wrong any more, and what hung goes on.
     pub(crate) fn mend(&self) {
-        let mut state = self.state.lock().expect("not poisoned");
-        state.fault = None;
-        state.times_mended += 1;
+        self.state.lock().expect("not poisoned").fault = None;
+        self.go_on();
+    }
+
+    /// What hung goes on.
+    pub(crate) fn go_on(&self) {
+        self.state.lock().expect("not poisoned").times_mended += 1;
         self.changed.notify_all();
     }
 
