@@ -179,7 +179,7 @@ fn others_in_the_batch_go_on_without_what_cannot_be_read() {
 }
 
 /// Prompts that come while another is read are read together, which takes each expert from the disk once. Where that fails,
-/// each fails or is answered as it would be alone.
+/// each fails or is answered as it would be alone, and one that is cancelled is let go at once.
 #[test]
 fn prompts_that_wait_are_read_together_and_fail_apart() {
     let (_home, folder) = arranged(&fixtures().join("qwen2moe-tiny"));
@@ -207,19 +207,21 @@ fn prompts_that_wait_are_read_together_and_fail_apart() {
     });
 
     // One request hangs until the others have come.
-    let together = |wrong: BTreeSet<(PathBuf, usize)>| {
+    let together = |fault: Fault, wrong: BTreeSet<(PathBuf, usize)>| {
         alone(firsts[0]);
         storage.set(Fault::Hangs, |_| true);
         let busy = engine.submit(request(busy)).expect("submitted");
         storage.strikes();
         let waiting = firsts.map(|first| engine.submit(request(first)).expect("submitted"));
-        storage.set(Fault::Fails, move |read| wrong.contains(&(read.file.to_owned(), read.expert)));
+        storage.set(fault, move |read| wrong.contains(&(read.file.to_owned(), read.expert)));
         storage.go_on();
         busy.wait().expect("answered");
-        waiting.map(|generation| soon(|| follow(generation, |_| {})))
+        waiting
     };
+    let ended = |generation: Generation| soon(|| follow(generation, |_| {}));
     let mut read = 0;
-    for ((tokens, end), (expected, ..)) in together(BTreeSet::new()).into_iter().zip(&expected) {
+    for ((tokens, end), (expected, ..)) in together(Fault::Fails, BTreeSet::new()).map(ended).into_iter().zip(&expected)
+    {
         assert_eq!(&ids(&tokens), expected);
         read += read_of(&end.expect("answered"));
     }
@@ -230,14 +232,23 @@ fn prompts_that_wait_are_read_together_and_fail_apart() {
     assert!(read <= each_once && each_once < alone, "{read} bytes together, {each_once} each once, {alone} alone");
 
     let wrong = |read: &&(PathBuf, usize)| [of_second, of_third, &of_busy].iter().all(|of| !of.contains(*read));
-    let [(tokens, end), good @ ..] = together(of_first.iter().filter(wrong).cloned().collect());
+    let wrong: BTreeSet<_> = of_first.iter().filter(wrong).cloned().collect();
+    let [(tokens, end), good @ ..] = together(Fault::Fails, wrong.clone()).map(ended);
     assert!(tokens.is_empty() && matches!(end, Err(Error::Storage { .. })), "{end:?}");
     for ((tokens, end), (expected, ..)) in good.into_iter().zip(&expected[1..]) {
         assert!(end.is_ok(), "{end:?}");
         assert_eq!(&ids(&tokens), expected);
     }
+
+    let [cancelled, good @ ..] = together(Fault::Hangs, wrong);
+    storage.strikes();
+    cancelled.remote().cancel();
+    for (generation, (expected, ..)) in good.into_iter().zip(&expected[1..]) {
+        assert_eq!(&ids(&ended(generation).0), expected);
+    }
+    assert_eq!(ended(cancelled).1.expect("it was not the storage").reason, FinishReason::Cancelled);
     storage.mend();
-    assert_eq!(&ids(&run(&engine, request(firsts[0]))), first);
+    assert_eq!(&ids(&run_mended(&engine, request(firsts[0]))), first);
 }
 
 #[test]

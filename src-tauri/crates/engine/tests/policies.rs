@@ -226,6 +226,25 @@ fn sequences_decoded_together_say_what_each_says_alone() {
     }
 }
 
+/// The pass after the one that is read has been begun when they come.
+#[test]
+fn newcomers_and_those_who_decode_already_say_what_each_says_alone() {
+    let engine = load(&embedded());
+    let request = |n: usize| plain(&PROMPT[n..], 30, Prefill::All);
+    let alone: Vec<_> = (0..5).map(|n| ids(&run(&engine, request(n)))).collect();
+    let submitted = |n| engine.submit(request(n)).expect("submitted");
+    let mut early: Vec<_> = (0..3).map(submitted).collect();
+    let mut begun = 0;
+    while begun < 3 {
+        begun += usize::from(matches!(early[0].blocking_next(), Some(Event::Token(_))));
+    }
+    let late = [3, 4].map(submitted);
+    for (n, generation) in early.into_iter().chain(late).enumerate() {
+        let tokens = ids(&generation.wait().expect("decoded").0);
+        assert!(alone[n].ends_with(&tokens) && tokens.len() + 3 >= alone[n].len(), "sequence {n}: {tokens:?}");
+    }
+}
+
 #[test]
 fn cancelling_ends_within_a_token_and_harms_nobody() {
     let engine = load(&embedded());

@@ -45,8 +45,6 @@ pub(crate) struct Scheduler {
     ended: Counters,
     /// Counts the parts of prompts that were read and the requests that came.
     reads: u64,
-    /// How many prompts are next read each by itself, because they could not be read together.
-    apart: usize,
     sequences: Vec<Sequence>,
     prefixes: PrefixStore,
     auto: Auto,
@@ -73,7 +71,6 @@ impl Scheduler {
             shared,
             ended: Counters::default(),
             reads: 0,
-            apart: 0,
             sequences: Vec::new(),
             prefixes: PrefixStore::new(prefix_bytes),
             auto,
@@ -186,7 +183,10 @@ impl Scheduler {
         if !turn.is_empty()
             && let Err(error) = self.prefill(&turn)
         {
-            return self.fail_prompts(&turn, &error);
+            self.fail_prompts(&turn, error);
+            if !self.failed.is_empty() {
+                return;
+            }
         }
         let ready: Vec<usize> = (0..self.sequences.len())
             .filter(|&i| self.sequences[i].unread().is_empty() && self.sequences[i].finished.is_none())

@@ -37,6 +37,8 @@ pub(crate) struct Sequence {
     last_token: Instant,
     /// When a part of the prompt was last read, or the request came, in the scheduler's count.
     pub(crate) read_at: u64,
+    /// Whether its prompt is read by itself, because it could not be read with others.
+    pub(crate) alone: bool,
     /// Tells it from every other sequence.
     pub(crate) number: u64,
     pub(crate) finished: Option<FinishReason>,
@@ -71,6 +73,7 @@ impl Sequence {
             first_token: None,
             last_token: now,
             read_at: 0,
+            alone: false,
             number: 0,
             finished: None,
             failure: None,

@@ -39,8 +39,12 @@ impl Rows {
         self.failed.as_ref().is_some_and(|failed| matches!(failed.get(row), Some(Some(_))))
     }
 
-    /// Whether nobody waits for a row that is still good.
-    pub(super) fn all_gone(&self) -> bool {
+    /// Whether the pass is of no use: nobody waits for a row that is still good, or somebody no longer waits for a prompt,
+    /// without which the others are then read.
+    pub(super) fn given_up(&self) -> bool {
+        if self.failed.is_none() {
+            return self.gone.iter().any(|gone| gone());
+        }
         let mut left = self.gone.iter().enumerate().filter(|&(row, _)| !self.has_failed(row)).peekable();
         left.peek().is_some() && left.all(|(_, gone)| gone())
     }

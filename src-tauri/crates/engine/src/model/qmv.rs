@@ -4,22 +4,18 @@
 //! Mixtral's. For weights in bfloat16 no kernel that was tried is faster than MLX's. Experts that are computed while others
 //! still come from the disk, which takes far longer, are left to MLX as well.
 
+mod kernel;
+
 use std::cell::RefCell;
-use std::ffi::CStr;
 
 use mlx_rs::error::Exception;
 use mlx_rs::transforms::compile::compile;
-use mlx_rs::{Array, Dtype, Stream};
-use mlx_sys::{
-    mlx_dtype__MLX_BFLOAT16 as BFLOAT16, mlx_fast_cuda_kernel, mlx_fast_cuda_kernel_config,
-    mlx_fast_cuda_kernel_config_add_output_arg, mlx_fast_cuda_kernel_config_add_template_arg_bool,
-    mlx_fast_cuda_kernel_config_add_template_arg_int, mlx_fast_cuda_kernel_config_set_grid,
-    mlx_fast_cuda_kernel_config_set_thread_group,
-};
+use mlx_rs::{Array, Dtype};
 
+use self::kernel::{More, TILE, is_there, run};
 use super::Matrix;
 use crate::checkpoint::Bits;
-use crate::device::{cuda_capability, on_cuda};
+use crate::device::on_cuda;
 use crate::error::{Error, Result};
 
 /// From this many weights of a matrix on; smaller ones were not tried.
@@ -28,10 +24,6 @@ const LARGE: usize = 1 << 20;
 /// Up to this many chosen experts, for each of which its matrices are read anew. 256 is the most that was measured; from
 /// 1024 on, OLMoE's experts in memory are unpacked for the pass.
 const CHOSEN: usize = 1023;
-
-/// Rows of a matrix that a block sums, and its warps.
-const TILE: i32 = 16;
-const WARPS: i32 = 2;
 
 /// `x Wᵀ + b`, added to `onto` where it is given: `[1, input]` to `[1, output]`. `None` where MLX is to do it.
 pub(super) fn product(x: &Array, matrix: &Matrix, onto: Option<&Array>) -> Result<Option<Array>> {
@@ -92,15 +84,13 @@ fn fitting<'a>(x: &Array, matrix: &'a Matrix) -> Option<([&'a Array; 3], Option<
     let [outputs, inputs] = [weight.dim(-2), weight.dim(-1) * 8];
     let known = *bits == Bits::new(4) && [x, scales].iter().all(|array| array.dtype() == Dtype::Bfloat16);
     let fits = known && outputs % TILE == 0 && inputs % 128 == 0 && (outputs as usize * inputs as usize) >= LARGE;
-    (fits && on_cuda() && KERNEL.with(Option::is_some)).then_some(([weight, scales, biases], bias.as_ref()))
+    (fits && on_cuda() && is_there()).then_some(([weight, scales, biases], bias.as_ref()))
 }
 
 type Computed = std::result::Result<Vec<Array>, Exception>;
 type Function = Box<dyn for<'a> FnMut(&'a [Array]) -> Computed>;
 
 thread_local! {
-    /// `None` where a device lacks what the kernel asks for.
-    static KERNEL: Option<Kernel> = Kernel::new();
     /// Where there is one matrix only.
     static FIRST: Array = Array::from_slice(&[0_u32], &[1, 1]);
     /// Compiled, because MLX puts the source of a kernel together in every call of its own, which takes the host longer
@@ -124,113 +114,6 @@ fn gated_and_summed(arguments: &[Array]) -> Computed {
     let shape = [experts.size() as i32, gate_up.dim(-2) / 2];
     let hidden = run([x, gate_up, up_scales, up_biases, experts], More::Weights(weights), &shape)?;
     Ok(vec![run([&hidden, down, down_scales, down_biases, experts], More::Added(onto), onto.shape())?])
-}
-
-/// What the kernel does besides.
-#[derive(Debug, Clone, Copy)]
-enum More<'a> {
-    Nothing,
-    /// Adds this, of as many values as its output.
-    Added(&'a Array),
-    /// Gives `silu(gate) * up` of the halves of its output times these, one for each row of it.
-    Weights(&'a Array),
-}
-
-fn run(read: [&Array; 5], more: More<'_>, shape: &[i32]) -> std::result::Result<Array, Exception> {
-    let made = KERNEL.with(|kernel| kernel.as_ref().and_then(|kernel| kernel.run(read, more, shape)));
-    made.ok_or_else(|| Exception::custom("MLX refused it"))
-}
-
-struct Kernel(mlx_fast_cuda_kernel);
-
-impl Kernel {
-    /// `None` below compute capability 8.0, where tensor cores do not multiply bfloat16.
-    #[allow(unsafe_code)]
-    fn new() -> Option<Self> {
-        if cuda_capability() < Some(8) {
-            return None;
-        }
-        let strings = |of: &[&CStr]| {
-            let mut pointers: Vec<_> = of.iter().map(|name| name.as_ptr()).collect();
-            // SAFETY: MLX copies as many strings as there are, all of which end with a NUL.
-            unsafe { mlx_sys::mlx_vector_string_new_data(pointers.as_mut_ptr(), pointers.len()) }
-        };
-        let inputs = strings(&[c"x", c"weight", c"scales", c"biases", c"experts", c"more"]);
-        let outputs = strings(&[c"y"]);
-        // MLX hashes it in every launch, so it goes without what is for people.
-        let lines = include_str!("qmv.cu").lines().map(str::trim).filter(|line| !line.starts_with("//"));
-        let source = lines.chain(["\0"]).collect::<Vec<_>>().join("\n");
-        // SAFETY: the strings, `source` too, end with a NUL; MLX copies all that it is given, so that the lists are freed.
-        unsafe {
-            let (name, source, header) = (c"qmv".as_ptr(), source.as_ptr().cast(), c"".as_ptr());
-            let kernel = mlx_sys::mlx_fast_cuda_kernel_new(name, inputs, outputs, source, header, true, 0);
-            mlx_sys::mlx_vector_string_free(inputs);
-            mlx_sys::mlx_vector_string_free(outputs);
-            Some(Self(kernel))
-        }
-    }
-
-    /// `x`, a stack of matrices as packed weights, scales and biases, and which of them, of shape `[rows, k]`, give `shape`,
-    /// whose first axis is that of the kernel's `y`.
-    #[allow(unsafe_code)]
-    fn run(&self, read: [&Array; 5], more: More<'_>, shape: &[i32]) -> Option<Array> {
-        let unread = read[4];
-        let (gated, added, more) = match more {
-            More::Nothing => (false, false, unread),
-            More::Added(onto) => (false, true, onto),
-            More::Weights(weights) => (true, false, weights),
-        };
-        let blocks = read[1].dim(-2) / TILE;
-        let arguments = read.into_iter().chain([more]).map(Array::as_ptr).collect::<Vec<_>>();
-        let stream = Stream::thread_local_or_default();
-        // SAFETY: all pointers live until MLX returns, which copies what it keeps; what is made here is freed here. What MLX
-        // gives is owned by nobody else, and is an array whether it succeeded or not.
-        let (status, product) = unsafe {
-            let config = mlx_sys::mlx_fast_cuda_kernel_config_new();
-            let status = configure(config, shape, [blocks * 32 * WARPS, shape[0]], gated, added);
-            let arguments = mlx_sys::mlx_vector_array_new_data(arguments.as_ptr(), arguments.len());
-            let (mut products, mut product) = (mlx_sys::mlx_vector_array_new(), mlx_sys::mlx_array_new());
-            let mut status =
-                status | mlx_sys::mlx_fast_cuda_kernel_apply(&mut products, self.0, arguments, config, stream.as_ptr());
-            if status == 0 {
-                status = mlx_sys::mlx_vector_array_get(&mut product, products, 0);
-            }
-            mlx_sys::mlx_vector_array_free(products);
-            mlx_sys::mlx_vector_array_free(arguments);
-            mlx_sys::mlx_fast_cuda_kernel_config_free(config);
-            (status, Array::from_ptr(product))
-        };
-        (status == 0).then_some(product)
-    }
-}
-
-/// # Safety
-/// `config` is a configuration.
-#[allow(unsafe_code)]
-unsafe fn configure(
-    config: mlx_fast_cuda_kernel_config,
-    shape: &[i32],
-    [x, y]: [i32; 2],
-    gated: bool,
-    added: bool,
-) -> i32 {
-    // SAFETY: as the caller promises; MLX copies the shape and the names.
-    unsafe {
-        mlx_fast_cuda_kernel_config_add_output_arg(config, shape.as_ptr(), shape.len(), BFLOAT16)
-            | mlx_fast_cuda_kernel_config_set_grid(config, x, y, 1)
-            | mlx_fast_cuda_kernel_config_set_thread_group(config, 32 * WARPS, 1, 1)
-            | mlx_fast_cuda_kernel_config_add_template_arg_int(config, c"WARPS".as_ptr(), WARPS)
-            | mlx_fast_cuda_kernel_config_add_template_arg_bool(config, c"GATED".as_ptr(), gated)
-            | mlx_fast_cuda_kernel_config_add_template_arg_bool(config, c"ADDED".as_ptr(), added)
-    }
-}
-
-impl Drop for Kernel {
-    #[allow(unsafe_code)]
-    fn drop(&mut self) {
-        // SAFETY: the kernel is used by nobody else.
-        unsafe { mlx_sys::mlx_fast_cuda_kernel_free(self.0) };
-    }
 }
 
 #[cfg(test)]
@@ -272,7 +155,7 @@ mod tests {
     }
 
     fn has_kernel() -> bool {
-        on_cuda() && KERNEL.with(Option::is_some)
+        on_cuda() && is_there()
     }
 
     /// 4224 is no multiple of the 512 values of a step.

@@ -12,6 +12,7 @@ use crate::decode::sequence::Sequence;
 use crate::device::ComputeDevice;
 use crate::error::{Error, Result};
 use crate::experts::Rows;
+use crate::kv::side_by_side;
 use crate::model::{Batch, Logits};
 use crate::policy::{Choice, Decision, Policy, Verdict};
 
@@ -211,6 +212,9 @@ impl Scheduler {
         if new.is_empty() {
             return self.finish(ahead, indices, timed, true);
         }
+        // With the others, not with each other: who sits beside somebody stays there.
+        let of_all = self.sequences.iter_mut().enumerate().filter(|(i, _)| indices.binary_search(i).is_ok());
+        side_by_side(&mut of_all.map(|(_, s)| &mut s.cache).collect::<Vec<_>>())?;
         let fresh = self.begin(&new, choice, None)?;
         // Nobody can tell what either took.
         let of_begun = self.finish(ahead, &begun, None, false)?;

@@ -22,22 +22,22 @@ const STREAMED_CHUNK: usize = 2048;
 
 impl Scheduler {
     /// The sequences, ascending, whose prompts are read next: the one that has waited longest, and with it those that fit
-    /// into the same chunk to their ends, because a pass reads the experts once for all of its tokens. Prompts take turns, so
-    /// that a short one need not wait for the whole of a long one.
-    pub(super) fn turn(&mut self) -> Vec<usize> {
+    /// into the same chunk to their ends, because a pass fetches, sorts or unpacks experts once for all of its tokens. Prompts
+    /// take turns, so that a short one need not wait for the whole of a long one, nor, where chunks are long, for many others.
+    pub(super) fn turn(&self) -> Vec<usize> {
         let unread = |i: &usize| self.sequences[*i].unread().len();
         let mut waiting: Vec<usize> = (0..self.sequences.len()).filter(|i| unread(i) > 0).collect();
         waiting.sort_unstable_by_key(|&i| self.sequences[i].read_at);
         let Some(&first) = waiting.first() else { return waiting };
-        let mut room = self.chunk();
-        if self.apart > 0 || unread(&first) > room {
-            self.apart = self.apart.saturating_sub(1);
+        if self.sequences[first].alone || unread(&first) > self.chunk() {
             return vec![first];
         }
+        let mut room = self.resident_chunk().max(unread(&first));
         let choice = self.sequences[first].prefill_choice();
-        waiting.retain(|i| {
-            let fits = unread(i) <= room && self.sequences[*i].prefill_choice() == choice;
-            room -= if fits { unread(i) } else { 0 };
+        waiting.retain(|&i| {
+            let sequence = &self.sequences[i];
+            let fits = unread(&i) <= room && sequence.prefill_choice() == choice && !sequence.alone;
+            room -= if fits { unread(&i) } else { 0 };
             fits
         });
         waiting.sort_unstable();
@@ -45,8 +45,11 @@ impl Scheduler {
     }
 
     fn chunk(&self) -> usize {
+        if self.loaded.model.is_streamed() { STREAMED_CHUNK } else { self.resident_chunk() }
+    }
+
+    fn resident_chunk(&self) -> usize {
         match self.loaded.device {
-            _ if self.loaded.model.is_streamed() => STREAMED_CHUNK,
             ComputeDevice::Cpu => CPU_CHUNK,
             ComputeDevice::Gpu => CHUNK,
         }
@@ -64,7 +67,7 @@ impl Scheduler {
         let choice = sequences[0].prefill_choice();
         let chunk = |s: &&mut Sequence| s.unread()[..s.unread().len().min(most)].to_vec();
         let chunks: Vec<Vec<u32>> = sequences.iter().map(chunk).collect();
-        // Several are.
+        // Where there are several, all are.
         let to_the_end = chunks[0].len() == sequences[0].unread().len();
         let logits = if to_the_end { Logits::Last } else { Logits::None };
         self.loaded.look_ahead.set(self.loaded.limits.look_ahead);
@@ -109,13 +112,14 @@ impl Scheduler {
         }
     }
 
-    /// What cannot be read of a storage fails only those that want it, which shows when each is read by itself: no cache
-    /// counts anything of a pass that failed so.
-    pub(super) fn fail_prompts(&mut self, turn: &[usize], error: &Error) {
-        if turn.len() > 1 && matches!(error, Error::Storage { .. }) {
-            self.apart = turn.len();
-        } else {
-            self.failed.extend(turn.iter().map(|&index| (index, error.again())));
+    /// What cannot be read of a storage fails only those that want it, which shows when each is read by itself; and who goes
+    /// away fails nobody. No cache counts anything of a pass that ended so.
+    pub(super) fn fail_prompts(&mut self, turn: &[usize], error: Error) {
+        match (turn, error) {
+            (&[index], error) => self.failed.push((index, error)),
+            (turn, Error::Closed) if turn.iter().any(|&index| self.sequences[index].abandoned()) => {}
+            (_, Error::Storage { .. }) => turn.iter().for_each(|&index| self.sequences[index].alone = true),
+            (_, error) => self.failed.extend(turn.iter().map(|&index| (index, error.again()))),
         }
     }
 }

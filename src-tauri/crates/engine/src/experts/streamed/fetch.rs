@@ -175,7 +175,7 @@ impl Streamed {
     }
 
     fn wait(&self, ticket: &Arc<Ticket>) -> Waited {
-        self.streaming.reader.wait(ticket, || self.streaming.rows.borrow().all_gone())
+        self.streaming.reader.wait(ticket, || self.streaming.rows.borrow().given_up())
     }
 
     /// Takes back every read that has not begun: nobody waits for it any more.
