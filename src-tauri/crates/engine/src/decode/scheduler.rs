@@ -283,3 +283,8 @@ impl Scheduler {
         }
     }
 }
+
+/// Those of `sequences` that `indices` name, which ascend.
+fn named<'a>(sequences: &'a mut [Sequence], indices: &'a [usize]) -> impl Iterator<Item = &'a mut Sequence> {
+    sequences.iter_mut().enumerate().filter(|(i, _)| indices.binary_search(i).is_ok()).map(|(_, s)| s)
+}

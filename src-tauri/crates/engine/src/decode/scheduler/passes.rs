@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use mlx_rs::Array;
 
-use super::Scheduler;
+use super::{Scheduler, named};
 use crate::auto::{Pass, Plan};
 use crate::decode::draw::{Drawing, Drawn};
 use crate::decode::sequence::Sequence;
@@ -213,8 +213,7 @@ impl Scheduler {
             return self.finish(ahead, indices, timed, true);
         }
         // With the others, not with each other: who sits beside somebody stays there.
-        let of_all = self.sequences.iter_mut().enumerate().filter(|(i, _)| indices.binary_search(i).is_ok());
-        side_by_side(&mut of_all.map(|(_, s)| &mut s.cache).collect::<Vec<_>>())?;
+        side_by_side(&mut named(&mut self.sequences, indices).map(|s| &mut s.cache).collect::<Vec<_>>())?;
         let fresh = self.begin(&new, choice, None)?;
         // Nobody can tell what either took.
         let of_begun = self.finish(ahead, &begun, None, false)?;
@@ -301,13 +300,7 @@ impl Scheduler {
     /// the positions that the caches count, and counts nothing itself: it is made void by being forgotten.
     fn begin(&mut self, indices: &[usize], choice: Choice, tokens: Option<&Array>) -> Result<Begun> {
         let started = Instant::now();
-        let mut rows: Vec<&mut Sequence> = self
-            .sequences
-            .iter_mut()
-            .enumerate()
-            .filter(|(i, _)| indices.binary_search(i).is_ok())
-            .map(|(_, s)| s)
-            .collect();
+        let mut rows: Vec<&mut Sequence> = named(&mut self.sequences, indices).collect();
         let lasts = || Array::from_iter(rows.iter().flat_map(|s| s.last()).copied(), &[rows.len() as i32]);
         let tokens_in = tokens.map_or_else(lasts, Array::clone);
         if self.loaded.model.is_streamed() {

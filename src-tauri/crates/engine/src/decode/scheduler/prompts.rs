@@ -2,7 +2,7 @@
 
 use mlx_rs::transforms::eval;
 
-use super::Scheduler;
+use super::{Scheduler, named};
 use crate::decode::draw::Drawing;
 use crate::decode::sequence::Sequence;
 use crate::device::ComputeDevice;
@@ -58,8 +58,7 @@ impl Scheduler {
     /// Reads what [`Scheduler::turn`] gave, and gives those that are read to their ends their first tokens.
     pub(super) fn prefill(&mut self, turn: &[usize]) -> Result<()> {
         let most = self.chunk();
-        let mut sequences: Vec<&mut Sequence> =
-            self.sequences.iter_mut().enumerate().filter(|(i, _)| turn.contains(i)).map(|(_, s)| s).collect();
+        let mut sequences: Vec<&mut Sequence> = named(&mut self.sequences, turn).collect();
         for sequence in &mut sequences {
             self.reads += 1;
             sequence.read_at = self.reads;
